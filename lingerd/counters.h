@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every counter, declared once. The stats page's layout, the ?auto keys, JSON, OpenMetrics, the
+// status page and the manuals derive from these two tables; the text tells an operator what a
+// number means and what to do about it. Pure.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace linger {
+
+enum class CounterType { kCounter, kGauge };
+enum class CounterUnit { kCount, kBytes, kMicros, kMillis, kSeconds };
+
+struct CounterInfo {
+  std::string_view key;    // in ?auto and JSON: letters and digits only, no other key's suffix
+  std::string_view label;  // for people
+  CounterType type;
+  CounterUnit unit;
+  std::string_view metric;  // OpenMetrics family, in base units, without _total
+  std::string_view help;
+};
+
+// What lingerd counts, in the order of the stats page: append only, or raise kStatsVersion.
+// X(name, key, label, type, unit, metric, help)
+#define LINGER_DAEMON_COUNTERS(X)                                                                  \
+  X(kQueue, "LingerQueue", "Queue", kGauge, kCount, "lingerd_queue",                               \
+    "Sockets lingering now.")                                                                      \
+  X(kQueuePeak, "LingerQueuePeak", "Queue peak", kGauge, kCount, "lingerd_queue_peak",             \
+    "Most sockets that lingered at the same time since lingerd started.")                          \
+  X(kQueueLimit, "LingerQueueLimit", "Queue limit", kGauge, kCount, "lingerd_queue_limit",         \
+    "Most sockets that lingerd holds (--max-connections); at the limit the linger nearest its "    \
+    "deadline is ended early.")                                                                    \
+  X(kOldestMillis, "LingerOldestMillis", "Oldest linger", kGauge, kMillis,                         \
+    "lingerd_oldest_seconds", "Age of the oldest lingering socket; never far above LingerTime.")   \
+  X(kTotal, "LingerTotal", "Taken over", kCounter, kCount, "lingerd_sockets",                      \
+    "Sockets taken over from httpd: those in the queue and every way that a linger has ended.")    \
+  X(kClosedByClient, "LingerClosedByClient", "Closed by the client", kCounter, kCount,             \
+    "lingerd_closed_by_client", "Lingers that ended well: the client closed.")                     \
+  X(kClosedByReset, "LingerClosedByReset", "Reset by the client", kCounter, kCount,                \
+    "lingerd_closed_by_reset", "Lingers that ended by the client's RST or a network error.")       \
+  X(kClosedIdle, "LingerClosedIdle", "Silent for LingerTimeout", kCounter, kCount,                 \
+    "lingerd_closed_idle",                                                                         \
+    "Lingers ended after LingerTimeout without a byte from the client or any of the response "     \
+    "being taken by it.")                                                                          \
+  X(kClosedCap, "LingerClosedCap", "Over LingerTime", kCounter, kCount, "lingerd_closed_cap",      \
+    "Lingers ended at LingerTime, or at lingerd's own --max-time, with the client still there.")   \
+  X(kEvicted, "LingerEvicted", "Evicted", kCounter, kCount, "lingerd_evicted",                     \
+    "Lingers ended early to make room at the queue limit. If it rises, raise --max-connections "   \
+    "and LimitNOFILE, or shorten LingerTimeout.")                                                  \
+  X(kRejected, "LingerRejected", "Rejected", kCounter, kCount, "lingerd_rejected",                 \
+    "Messages and descriptors that lingerd refused: no valid record, no connected TCP socket, or " \
+    "a peer that is not allowed. Should be zero; lingerd's log says what came.")                   \
+  X(kDrainedBytes, "LingerDrainedBytes", "Drained", kCounter, kBytes, "lingerd_drained_bytes",     \
+    "Bytes that clients sent after the response and that lingerd discarded.")                      \
+  X(kRescued, "LingerRescued", "Rescued responses", kCounter, kCount, "lingerd_rescued",           \
+    "Sockets on which bytes came after our FIN: a plain close would have reset that client and "   \
+    "might have destroyed its response.")                                                          \
+  X(kWorkerMillisFreed, "LingerWorkerMillisFreed", "Worker time freed", kCounter, kMillis,         \
+    "lingerd_worker_freed_seconds",                                                                \
+    "Time that ended lingers spent in lingerd: what httpd's workers would have waited.")           \
+  X(kUptimeSeconds, "LingerUptimeSeconds", "Uptime", kGauge, kSeconds, "lingerd_uptime_seconds",   \
+    "Seconds since lingerd started.")
+
+// What only the module sees; in httpd's shared memory, survives graceful restarts.
+#define LINGER_MODULE_COUNTERS(X)                                                                  \
+  X(kHandoffs, "LingerHandoffs", "Handed off", kCounter, kCount, "mod_linger_handoffs",            \
+    "Connections whose socket went to lingerd.")                                                   \
+  X(kAlreadyClosed, "LingerAlreadyClosed", "Already closed", kCounter, kCount,                     \
+    "mod_linger_already_closed",                                                                   \
+    "Connections that the client had closed before Apache did: nothing to hand over.")             \
+  X(kFallbacks, "LingerFallbacks", "Fallbacks", kCounter, kCount, "mod_linger_fallbacks",          \
+    "Connections that lingerd couldn't take, for any of the reasons below: Apache lingered "       \
+    "itself, or closed at once with LingerFallback close.")                                        \
+  X(kFallbacksDown, "LingerFallbacksDown", "lingerd down", kCounter, kCount,                       \
+    "mod_linger_fallbacks_down",                                                                   \
+    "Fallbacks because nothing listens at LingerSocket, or a lingerd of another version does. "    \
+    "Start or upgrade lingerd.")                                                                   \
+  X(kFallbacksBusy, "LingerFallbacksBusy", "lingerd busy", kCounter, kCount,                       \
+    "mod_linger_fallbacks_busy",                                                                   \
+    "Fallbacks because lingerd didn't keep up: its queue was full, or too many descriptors were "  \
+    "in flight (RLIMIT_NOFILE of httpd's user).")                                                  \
+  X(kFallbacksDenied, "LingerFallbacksDenied", "Access denied", kCounter, kCount,                  \
+    "mod_linger_fallbacks_denied",                                                                 \
+    "Fallbacks because httpd's user may not use LingerSocket: see --socket-mode, --socket-group, " \
+    "--allow-user, SELinux.")                                                                      \
+  X(kHandoffMicros, "LingerHandoffMicros", "Time spent handing off", kCounter, kMicros,            \
+    "mod_linger_handoff_seconds", "Time that httpd's workers spent from FIN to hand-off.")         \
+  X(kAborted, "LingerAborted", "Broken connections", kCounter, kCount, "mod_linger_aborted",       \
+    "Connections that were reset or timed out before Apache had said its last byte: there was "    \
+    "nobody to linger for.")                                                                       \
+  X(kLeftOff, "LingerLeftOff", "Linger Off", kCounter, kCount, "mod_linger_left_off",              \
+    "Connections left to Apache because their server has Linger Off.")
+
+#define LINGER_ENUMERATOR(name, ...) name,
+enum class DaemonCounter : std::size_t { LINGER_DAEMON_COUNTERS(LINGER_ENUMERATOR) kCount };
+enum class ModuleCounter : std::size_t { LINGER_MODULE_COUNTERS(LINGER_ENUMERATOR) kCount };
+#undef LINGER_ENUMERATOR
+
+inline constexpr std::size_t kDaemonCounters = static_cast<std::size_t>(DaemonCounter::kCount);
+inline constexpr std::size_t kModuleCounters = static_cast<std::size_t>(ModuleCounter::kCount);
+
+#define LINGER_INFO(name, key, label, type, unit, metric, help) \
+  CounterInfo{key, label, CounterType::type, CounterUnit::unit, metric, help},
+inline constexpr std::array<CounterInfo, kDaemonCounters> kDaemonCounterInfo{
+    {LINGER_DAEMON_COUNTERS(LINGER_INFO)}};
+inline constexpr std::array<CounterInfo, kModuleCounters> kModuleCounterInfo{
+    {LINGER_MODULE_COUNTERS(LINGER_INFO)}};
+#undef LINGER_INFO
+
+// A set of values, indexed by the enumerator.
+template <typename Enum, std::size_t N>
+class CounterValues {
+ public:
+  constexpr std::uint64_t& operator[](Enum c) { return values_[static_cast<std::size_t>(c)]; }
+  constexpr std::uint64_t operator[](Enum c) const { return values_[static_cast<std::size_t>(c)]; }
+  [[nodiscard]] constexpr const std::array<std::uint64_t, N>& array() const { return values_; }
+  constexpr std::array<std::uint64_t, N>& array() { return values_; }
+
+ private:
+  std::array<std::uint64_t, N> values_{};
+};
+using DaemonCounters = CounterValues<DaemonCounter, kDaemonCounters>;
+using ModuleCounters = CounterValues<ModuleCounter, kModuleCounters>;
+
+// The invariant of the daemon's counters: LingerTotal = LingerQueue + every way a linger ends.
+[[nodiscard]] constexpr bool adds_up(const DaemonCounters& c) {
+  using enum DaemonCounter;
+  return c[kTotal] == c[kQueue] + c[kClosedByClient] + c[kClosedByReset] + c[kClosedIdle] +
+                          c[kClosedCap] + c[kEvicted];
+}
+
+}  // namespace linger
