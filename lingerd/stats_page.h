@@ -15,7 +15,7 @@
 
 namespace linger {
 
-inline constexpr std::uint64_t kStatsMagic = 0x5354'5253'444e'474cULL;  // "LGNDSRTS"
+inline constexpr std::uint64_t kStatsMagic = 0x5354'5253'444e'474cULL;  // "LGNDSRTS" in memory
 inline constexpr std::uint32_t kStatsVersion = 1;
 
 // A sample each kRingSeconds; the ring holds the last ten minutes.
