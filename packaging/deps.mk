@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+# What `make deps` installs when it is missing, by Debian's names and by Fedora's. A|B: the first of
+# them that the distribution has. One section for each use, so that a list can grow with its room.
+
+# Building.
+DEB_PACKAGES += make g++ pkg-config apache2-dev libsystemd-dev libcli11-dev
+RPM_PACKAGES += make gcc-c++ pkgconf-pkg-config httpd-devel systemd-devel cli11-devel
+
+# Unit tests, sanitizers, fuzzing, make lint.
+DEB_PACKAGES += cpputest libcpputest-dev|cpputest clang clang-format clang-tidy
+DEB_PACKAGES += libclang-rt-14-dev|libclang-rt-dev python3
+RPM_PACKAGES += cpputest cpputest-devel clang clang-tools-extra compiler-rt libasan libubsan libtsan
+RPM_PACKAGES += python3
+
+# The integration tests: a real httpd (the program, not the service), PHP inside it, and clients.
+DEB_PACKAGES += apache2-bin libapache2-mod-php8.2|libapache2-mod-php python3-pytest
+DEB_PACKAGES += curl openssl nghttp2-client systemd nlohmann-json3-dev
+RPM_PACKAGES += httpd mod_ssl mod_http2 php python3-pytest
+RPM_PACKAGES += curl openssl nghttp2 systemd json-devel
