@@ -26,8 +26,7 @@ struct CounterInfo {
 // What lingerd counts, in the order of the stats page: append only, or raise kStatsVersion.
 // X(name, key, label, type, unit, metric, help)
 #define LINGER_DAEMON_COUNTERS(X)                                                                  \
-  X(kQueue, "LingerQueue", "Queue", kGauge, kCount, "lingerd_queue",                               \
-    "Sockets lingering now.")                                                                      \
+  X(kQueue, "LingerQueue", "Queue", kGauge, kCount, "lingerd_queue", "Sockets lingering now.")     \
   X(kQueuePeak, "LingerQueuePeak", "Queue peak", kGauge, kCount, "lingerd_queue_peak",             \
     "Most sockets that lingered at the same time since lingerd started.")                          \
   X(kQueueLimit, "LingerQueueLimit", "Queue limit", kGauge, kCount, "lingerd_queue_limit",         \

@@ -33,10 +33,10 @@ struct Record {
   std::uint16_t size = 0;
   RecordKind kind = RecordKind::kLinger;
   std::uint16_t flags = 0;
-  std::uint32_t idle_ms = 0;         // LingerTimeout
-  std::uint32_t cap_ms = 0;          // LingerTime
+  std::uint32_t idle_ms = 0;  // LingerTimeout
+  std::uint32_t cap_ms = 0;   // LingerTime
   std::uint32_t pad = 0;
-  std::uint64_t handed_off_ns = 0;   // CLOCK_MONOTONIC at the FIN
+  std::uint64_t handed_off_ns = 0;  // CLOCK_MONOTONIC at the FIN
   std::array<std::uint64_t, 4> reserved{};
 };
 static_assert(sizeof(Record) == 64, "the record's size is part of the contract");
@@ -58,7 +58,7 @@ enum class DecodeResult {
   kFutureVersion,  // a module newer than this daemon
   kWrongSize,      // the message's length, or the length that it states, isn't the version's
   kUnknownKind,
-  kBadDuration,    // zero or over kMaxDurationMs
+  kBadDuration,  // zero or over kMaxDurationMs
 };
 
 [[nodiscard]] Record encode(const Handoff& handoff);

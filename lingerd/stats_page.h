@@ -32,11 +32,11 @@ struct RingSample {
 struct StatsPage {
   std::uint64_t magic = 0;
   std::uint32_t version = 0;
-  std::uint32_t size = 0;           // sizeof(StatsPage) of the writer
-  std::uint64_t sequence = 0;       // odd while being written
-  std::uint64_t heartbeat_ns = 0;   // last sign of life, at least once a second
+  std::uint32_t size = 0;          // sizeof(StatsPage) of the writer
+  std::uint64_t sequence = 0;      // odd while being written
+  std::uint64_t heartbeat_ns = 0;  // last sign of life, at least once a second
   std::uint64_t started_ns = 0;
-  std::uint64_t oldest_ns = 0;      // hand-off of the oldest linger; 0: the queue is empty
+  std::uint64_t oldest_ns = 0;  // hand-off of the oldest linger; 0: the queue is empty
   std::uint64_t pid = 0;
   std::uint64_t record_version = 0;
   std::array<std::uint64_t, 16> counters{};  // DaemonCounters, spare words zero
@@ -79,7 +79,8 @@ enum class ReadResult {
   kOtherVersion,  // a page of another lingerd
 };
 
-// `copy` is what the reader copied, `sequence_after` the page's sequence number read after the copy.
+// `copy` is what the reader copied, `sequence_after` the page's sequence number read after the
+// copy.
 [[nodiscard]] ReadResult read_page(std::span<const std::byte> copy, std::uint64_t sequence_after,
                                    std::uint64_t now_ns, StatsSnapshot& out);
 
@@ -94,7 +95,8 @@ inline constexpr std::uint64_t kStaleNs = 3'000'000'000;
 [[nodiscard]] constexpr Liveness liveness(bool writer_alive, std::uint64_t heartbeat_ns,
                                           std::uint64_t now_ns) {
   if (!writer_alive) return Liveness::kDown;
-  return now_ns > heartbeat_ns && now_ns - heartbeat_ns > kStaleNs ? Liveness::kBusy : Liveness::kUp;
+  return now_ns > heartbeat_ns && now_ns - heartbeat_ns > kStaleNs ? Liveness::kBusy
+                                                                   : Liveness::kUp;
 }
 
 }  // namespace linger

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lingerd/lingerer.h"
+
+#include <algorithm>
+#include <limits>
+
+namespace linger {
+namespace {
+
+using enum DaemonCounter;
+
+constexpr std::uint64_t kNanosPerMilli = 1'000'000;
+
+// Numbers go higher than the sockets that linger: other descriptors lie between them.
+constexpr std::size_t kIdsBeyondSockets = 16'384;
+
+constexpr MonoMillis to_millis(std::uint64_t ns) {
+  return ns / kNanosPerMilli;
+}
+
+}  // namespace
+
+Lingerer::Lingerer(SocketOps& ops, std::uint32_t max_connections, std::uint32_t max_time_ms)
+    : ops_(ops),
+      max_connections_(max_connections),
+      max_time_ms_(max_time_ms),
+      idle_(max_connections + kIdsBeyondSockets),
+      cap_(max_connections + kIdsBeyondSockets) {
+  slots_.reserve(max_connections + kIdsBeyondSockets);
+  counters_[kQueueLimit] = max_connections;
+}
+
+void Lingerer::arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns, bool quick) {
+  make_room(1, now_ns);
+  if (id >= slots_.size()) slots_.resize(std::size_t{id} + 1);
+  Slot& slot = slots_[id];
+  // The hand-off's time is the peer's word: not in the future, and no older than a linger can be.
+  const MonoMillis now = to_millis(now_ns);
+  const MonoMillis earliest = now > max_time_ms_ ? now - max_time_ms_ : 0;
+  slot.started = std::clamp(to_millis(handoff.handed_off_ns), earliest, now);
+  slot.generation = (slot.generation + 1) & 0x7fffffff;
+  slot.patience = {.idle_ms = std::min(handoff.idle_ms, max_time_ms_)};
+  slot.phase = Phase::kFresh;
+  slot.rescued = false;
+  ++held_;
+  cap_.arm(id, slot.started, std::min(handoff.cap_ms, max_time_ms_));
+  if (quick) {
+    settle_one(id, now_ns);
+  } else {
+    fresh_.push_back(id);
+  }
+}
+
+void Lingerer::settle(std::uint64_t now_ns) {
+  for (const SocketId id : fresh_) {
+    // It may have ended meanwhile (its cap, or an eviction).
+    if (slots_[id].phase == Phase::kFresh) settle_one(id, now_ns);
+  }
+  fresh_.clear();
+}
+
+void Lingerer::settle_one(SocketId id, std::uint64_t now_ns) {
+  // Twice, because a client's last bytes and its FIN often lie there together.
+  const std::uint64_t before = counters_[kDrainedBytes];
+  if (look(id, now_ns) == Look::kEnded) return;
+  if (counters_[kDrainedBytes] != before && look(id, now_ns) == Look::kEnded) return;
+  Slot& slot = slots_[id];
+  if (!ops_.watch(id, slot.generation)) {
+    give_up(id, kEvicted, now_ns);
+    return;
+  }
+  slot.phase = Phase::kWatched;
+  ++counters_[kTotal];
+  ++counters_[kQueue];
+  counters_[kQueuePeak] = std::max(counters_[kQueuePeak], counters_[kQueue]);
+  slot.patience.unsent = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(ops_.unsent(id), std::numeric_limits<std::uint32_t>::max()));
+  arm_idle(id, now_ns);
+}
+
+// Takes what has come and acts on how the socket is.
+Lingerer::Look Lingerer::look(SocketId id, std::uint64_t now_ns) {
+  Slot& slot = slots_[id];
+  const DrainResult found = ops_.drain(id);
+  if (found.bytes > 0) {
+    count_bytes(id, found.bytes);
+    note_bytes(slot.patience);
+    if (slot.phase == Phase::kWatched) arm_idle(id, now_ns);
+  }
+  switch (found.state) {
+    case DrainResult::State::kOpen:
+      return Look::kOpen;
+    case DrainResult::State::kEof:
+      end(id, kClosedByClient, now_ns);
+      break;
+    case DrainResult::State::kReset:
+      end(id, kClosedByReset, now_ns);
+      break;
+    case DrainResult::State::kNotConnected:
+      // A watched socket was connected once: whatever it is now, its connection is over.
+      if (slot.phase == Phase::kWatched) {
+        end(id, kClosedByReset, now_ns);
+      } else {
+        reject(id);
+      }
+      break;
+  }
+  return Look::kEnded;
+}
+
+void Lingerer::count_bytes(SocketId id, std::uint64_t bytes) {
+  if (bytes == 0) return;
+  counters_[kDrainedBytes] += bytes;
+  if (!slots_[id].rescued) ++counters_[kRescued];
+  slots_[id].rescued = true;
+}
+
+void Lingerer::readable(SocketId id, std::uint32_t generation, std::uint64_t now_ns) {
+  if (id >= slots_.size()) return;
+  const Slot& slot = slots_[id];
+  if (slot.phase == Phase::kWatched && slot.generation == generation) look(id, now_ns);
+}
+
+void Lingerer::expire(std::uint64_t now_ns, std::size_t budget) {
+  const MonoMillis now = to_millis(now_ns);
+  for (; budget > 0; --budget) {
+    const std::optional<Due> due = cap_.next();
+    if (!due || due->deadline > now) break;
+    give_up(due->id, kClosedCap, now_ns);
+  }
+  for (; budget > 0; --budget) {
+    const std::optional<Due> due = idle_.next();
+    if (!due || due->deadline > now) break;
+    idle_is_over(due->id, now_ns);
+  }
+}
+
+void Lingerer::idle_is_over(SocketId id, std::uint64_t now_ns) {
+  Slot& slot = slots_[id];
+  if (judge_silence(slot.patience, ops_.unsent(id)) == IdleVerdict::kWait) {
+    arm_idle(id, now_ns);
+  } else {
+    give_up(id, kClosedIdle, now_ns);
+  }
+}
+
+void Lingerer::arm_idle(SocketId id, std::uint64_t now_ns) {
+  idle_.arm(id, to_millis(now_ns), slots_[id].patience.wait_ms());
+}
+
+std::optional<MonoMillis> Lingerer::next_deadline() const {
+  const std::optional<Due> idle = idle_.next();
+  const std::optional<Due> cap = cap_.next();
+  if (!idle && !cap) return std::nullopt;
+  return std::min(idle ? idle->deadline : cap->deadline, cap ? cap->deadline : idle->deadline);
+}
+
+// A linger ends with its client still there. What it has sent by now is taken first: closing with
+// unread bytes would answer them with RST.
+void Lingerer::give_up(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
+  const DrainResult last = ops_.drain(id);
+  count_bytes(id, last.bytes);
+  if (last.state == DrainResult::State::kEof) how = kClosedByClient;
+  if (last.state == DrainResult::State::kReset) how = kClosedByReset;
+  end(id, how, now_ns);
+}
+
+void Lingerer::end(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
+  const Slot& slot = slots_[id];
+  // A fresh socket enters the counters only now.
+  if (slot.phase == Phase::kFresh) {
+    ++counters_[kTotal];
+  } else {
+    --counters_[kQueue];
+  }
+  counters_[kWorkerMillisFreed] += to_millis(now_ns) - slot.started;
+  ++counters_[how];
+  release(id);
+}
+
+void Lingerer::reject(SocketId id) {
+  ++counters_[kRejected];
+  release(id);
+}
+
+void Lingerer::release(SocketId id) {
+  Slot& slot = slots_[id];
+  const bool watched = slot.phase == Phase::kWatched;
+  idle_.disarm(id);
+  cap_.disarm(id);
+  slot.phase = Phase::kNone;
+  --held_;
+  ops_.close(id, watched);
+}
+
+void Lingerer::make_room(std::size_t room, std::uint64_t now_ns) {
+  while (size() > 0 && size() + room > max_connections_) {
+    const std::optional<Due> idle = idle_.next();
+    const std::optional<Due> cap = cap_.next();  // armed for each socket, so there is one
+    give_up(idle && idle->deadline < cap->deadline ? idle->id : cap->id, kEvicted, now_ns);
+  }
+}
+
+void Lingerer::set_limits(std::uint32_t max_connections, std::uint32_t max_time_ms,
+                          std::uint64_t now_ns) {
+  max_connections_ = max_connections;
+  max_time_ms_ = max_time_ms;
+  counters_[kQueueLimit] = max_connections;
+  make_room(0, now_ns);
+}
+
+void Lingerer::end_all(std::uint64_t now_ns) {
+  while (const std::optional<Due> due = cap_.next()) give_up(due->id, kClosedCap, now_ns);
+  fresh_.clear();
+}
+
+std::uint64_t Lingerer::oldest_ns() const {
+  MonoMillis oldest = 0;
+  cap_.for_each_head([&](SocketId id) {
+    const MonoMillis started = slots_[id].started;
+    if (oldest == 0 || started < oldest) oldest = started;
+  });
+  return oldest * kNanosPerMilli;
+}
+
+}  // namespace linger

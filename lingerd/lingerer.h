@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+// The lingering close of every socket: arrival, drain, deadlines, end. Owns the sockets that it was
+// given, by number, and the daemon's counters of them. Pure: sockets are reached through SocketOps,
+// the time is an argument.
+//
+// A socket's life:  arrive → fresh → settle ─┬→ end (most quick clients: their FIN is there)
+//                                            └→ watched → readable/expire … → end
+// A fresh socket isn't watched yet. Under load the loop settles a batch a millisecond after it
+// came, and by then most clients have closed: they cost no epoll registration at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "lingerd/counters.h"
+#include "lingerd/deadlines.h"
+#include "lingerd/drain.h"
+#include "lingerd/record.h"
+
+namespace linger {
+
+// The system's side of a socket.
+class SocketOps {
+ public:
+  virtual ~SocketOps() = default;
+  // Discards what has come, without waiting. Takes at most a few megabytes at once.
+  [[nodiscard]] virtual DrainResult drain(SocketId id) = 0;
+  // Bytes that the client hasn't acknowledged yet, its FIN included.
+  [[nodiscard]] virtual std::uint64_t unsent(SocketId id) = 0;
+  // Reports the socket as readable, with `generation`, from now on. False: the system refuses.
+  [[nodiscard]] virtual bool watch(SocketId id, std::uint32_t generation) = 0;
+  // Closes it; `watched` says whether watch() succeeded. The number may come back for another one.
+  virtual void close(SocketId id, bool watched) = 0;
+};
+
+class Lingerer {
+ public:
+  Lingerer(SocketOps& ops, std::uint32_t max_connections, std::uint32_t max_time_ms);
+
+  // Takes over a socket, evicting another at the limit. `quick`: look at it now; else it waits,
+  // fresh, for settle(). It enters the counters at its first look: as taken over, or, if it isn't a
+  // connected socket at all, as rejected.
+  void arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns, bool quick);
+
+  // Looks at every fresh socket: ends those whose client has closed, watches the others.
+  void settle(std::uint64_t now_ns);
+
+  // A watched socket is readable. Stale generations (the socket has ended meanwhile) are ignored.
+  void readable(SocketId id, std::uint32_t generation, std::uint64_t now_ns);
+
+  // Acts on deadlines that have come, at most `budget` of them.
+  void expire(std::uint64_t now_ns, std::size_t budget);
+  [[nodiscard]] std::optional<MonoMillis> next_deadline() const;
+
+  // Ends the lingers nearest their deadlines until `max_connections` are left.
+  void set_limits(std::uint32_t max_connections, std::uint32_t max_time_ms, std::uint64_t now_ns);
+
+  // Ends everything, as if its cap had come.
+  void end_all(std::uint64_t now_ns);
+
+  [[nodiscard]] std::size_t size() const { return held_; }  // fresh ones included
+  [[nodiscard]] bool has_fresh() const { return !fresh_.empty(); }
+  // Hand-off of the oldest linger, CLOCK_MONOTONIC ns; 0: none.
+  [[nodiscard]] std::uint64_t oldest_ns() const;
+  [[nodiscard]] const DaemonCounters& counters() const { return counters_; }
+  void count_rejected() { ++counters_[DaemonCounter::kRejected]; }
+
+ private:
+  enum class Phase : std::uint8_t { kNone, kFresh, kWatched };
+  struct Slot {
+    MonoMillis started = 0;  // of the hand-off
+    std::uint32_t generation = 0;
+    Patience patience;
+    Phase phase = Phase::kNone;
+    bool rescued = false;
+  };
+  static_assert(sizeof(Slot) + 2 * 16 <= 64, "a lingering socket costs at most 64 bytes");
+
+  enum class Look { kOpen, kEnded };
+  Look look(SocketId id, std::uint64_t now_ns);
+  void count_bytes(SocketId id, std::uint64_t bytes);
+  void settle_one(SocketId id, std::uint64_t now_ns);
+  void release(SocketId id);
+  void reject(SocketId id);
+  void end(SocketId id, DaemonCounter how, std::uint64_t now_ns);
+  void give_up(SocketId id, DaemonCounter how, std::uint64_t now_ns);
+  void make_room(std::size_t room, std::uint64_t now_ns);
+  void idle_is_over(SocketId id, std::uint64_t now_ns);
+  void arm_idle(SocketId id, std::uint64_t now_ns);
+
+  SocketOps& ops_;
+  std::uint32_t max_connections_;
+  std::uint32_t max_time_ms_;
+  DaemonCounters counters_;
+  std::vector<Slot> slots_;
+  std::vector<SocketId> fresh_;
+  std::size_t held_ = 0;
+  DeadlineQueue idle_;
+  DeadlineQueue cap_;
+};
+
+}  // namespace linger
