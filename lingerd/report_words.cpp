@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lingerd/report_words.h"
+
+#include <array>
+#include <cstdio>
+
+namespace linger {
+namespace {
+
+// One decimal under ten, none above: three digits at most say enough.
+std::string rounded(double value) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), value < 9.95 ? "%.1f" : "%.0f", value);
+  return text.data();
+}
+
+std::string pair_of(std::uint64_t whole, const char* unit, std::uint64_t rest,
+                    const char* smaller) {
+  std::string out = std::to_string(whole) + " " + unit;
+  if (rest != 0) out += " " + std::to_string(rest) + " " + smaller;
+  return out;
+}
+
+}  // namespace
+
+std::string_view state_word(Liveness liveness) {
+  switch (liveness) {
+    case Liveness::kUp:
+      return "up";
+    case Liveness::kBusy:
+      return "busy";
+    case Liveness::kDown:
+      break;
+  }
+  return "down";
+}
+
+std::string state_detail(const Report& report) {
+  const DaemonStatus& daemon = report.daemon;
+  switch (daemon.liveness) {
+    case Liveness::kUp:
+      return "for " + duration_text(daemon.snapshot.counters[DaemonCounter::kUptimeSeconds] * 1000);
+    case Liveness::kBusy:
+      return "no sign of life for " + duration_text(heartbeat_age_ms(report));
+    case Liveness::kDown:
+      break;
+  }
+  return daemon.problem.empty() ? "reason unknown" : daemon.problem;
+}
+
+std::uint64_t heartbeat_age_ms(const Report& report) {
+  const std::uint64_t beat = report.daemon.snapshot.heartbeat_ns;
+  return beat != 0 && report.now_ns > beat ? (report.now_ns - beat) / 1'000'000 : 0;
+}
+
+std::string grouped(std::uint64_t value) {
+  std::string out = std::to_string(value);
+  for (std::size_t at = out.size(); at > 3;) out.insert(at -= 3, ",");
+  return out;
+}
+
+std::string decimal(std::uint64_t value, int places) {
+  std::string digits = std::to_string(value);
+  const auto n = static_cast<std::size_t>(places);
+  if (digits.size() <= n) digits.insert(0, n + 1 - digits.size(), '0');
+  return digits.insert(digits.size() - n, ".");
+}
+
+std::string shortest(double value) {
+  std::array<char, 40> text{};
+  std::snprintf(text.data(), text.size(), "%.1f", value);
+  std::string out = text.data();
+  if (out.ends_with(".0")) out.resize(out.size() - 2);
+  return out;
+}
+
+std::string bytes_text(std::uint64_t bytes) {
+  if (bytes < 1000) return std::to_string(bytes) + " B";
+  static constexpr std::array<const char*, 6> kUnits{"kB", "MB", "GB", "TB", "PB", "EB"};
+  auto value = static_cast<double>(bytes) / 1000;
+  std::size_t unit = 0;
+  for (; value >= 999.5 && unit + 1 < kUnits.size(); ++unit) value /= 1000;
+  return rounded(value) + " " + kUnits[unit];
+}
+
+std::string duration_text(std::uint64_t ms) {
+  const std::uint64_t s = ms / 1000;
+  if (ms < 1000) return std::to_string(ms) + " ms";
+  if (s < 60) return rounded(static_cast<double>(ms) / 1000) + " s";
+  if (s < 3600) return pair_of(s / 60, "min", s % 60, "s");
+  if (s < 86400) return pair_of(s / 3600, "h", s / 60 % 60, "min");
+  return pair_of(s / 86400, "d", s / 3600 % 24, "h");
+}
+
+std::string percent_text(std::uint64_t part, std::uint64_t whole) {
+  if (whole == 0 || part == 0) return "0%";
+  const double share = 100.0 * static_cast<double>(part) / static_cast<double>(whole);
+  if (share < 0.1) return "<0.1%";
+  return share > 99.9 && part < whole ? ">99.9%" : rounded(share) + "%";
+}
+
+std::string value_text(CounterUnit unit, std::uint64_t value) {
+  switch (unit) {
+    case CounterUnit::kBytes:
+      return bytes_text(value);
+    case CounterUnit::kMicros:
+      return value < 1000 ? std::to_string(value) + " us" : duration_text(value / 1000);
+    case CounterUnit::kMillis:
+      return duration_text(value);
+    case CounterUnit::kSeconds:
+      return duration_text(value * 1000);
+    case CounterUnit::kCount:
+      break;
+  }
+  return grouped(value);
+}
+
+std::string processes_text(std::uint64_t freed_ms, std::uint64_t uptime_s) {
+  if (uptime_s == 0) return "the time of 0 processes";
+  const double n = static_cast<double>(freed_ms) / 1000 / static_cast<double>(uptime_s);
+  if (n < 0.1) return freed_ms == 0 ? "the time of 0 processes" : "less than 0.1 of a process";
+  const std::string number = shortest(n);
+  return "the time of " + number + (number == "1" ? " process" : " processes");
+}
+
+}  // namespace linger
