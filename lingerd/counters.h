@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <string_view>
 
-namespace linger {
+namespace lingerd {
 
 enum class CounterType { kCounter, kGauge };
 enum class CounterUnit { kCount, kBytes, kMicros, kMillis, kSeconds };
@@ -131,4 +131,4 @@ using ModuleCounters = CounterValues<ModuleCounter, kModuleCounters>;
                           c[kClosedCap] + c[kEvicted];
 }
 
-}  // namespace linger
+}  // namespace lingerd

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-namespace linger {
+namespace lingerd {
 
 DeadlineQueue::DeadlineQueue(std::size_t ids) {
   links_.reserve(ids);
@@ -70,4 +70,4 @@ std::optional<Due> DeadlineQueue::next() const {
   return first;
 }
 
-}  // namespace linger
+}  // namespace lingerd

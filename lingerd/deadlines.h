@@ -10,7 +10,7 @@
 #include <optional>
 #include <vector>
 
-namespace linger {
+namespace lingerd {
 
 using SocketId = std::uint32_t;    // a descriptor's number
 using MonoMillis = std::uint64_t;  // CLOCK_MONOTONIC, milliseconds
@@ -64,4 +64,4 @@ class DeadlineQueue {
   std::size_t used_ = 0;  // lists_[0, used_) have a duration
 };
 
-}  // namespace linger
+}  // namespace lingerd

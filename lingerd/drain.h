@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-namespace linger {
+namespace lingerd {
 
 // What one look at a socket found, its bytes already discarded.
 struct DrainResult {
@@ -59,4 +59,4 @@ constexpr void note_bytes(Patience& patience) {
   return patience.quiet_looks < kLooksPerPeriod ? IdleVerdict::kWait : IdleVerdict::kGiveUp;
 }
 
-}  // namespace linger
+}  // namespace lingerd

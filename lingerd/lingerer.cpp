@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-namespace linger {
+namespace lingerd {
 namespace {
 
 using enum DaemonCounter;
@@ -223,4 +223,4 @@ std::uint64_t Lingerer::oldest_ns() const {
   return oldest * kNanosPerMilli;
 }
 
-}  // namespace linger
+}  // namespace lingerd

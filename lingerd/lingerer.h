@@ -19,7 +19,7 @@
 #include "lingerd/drain.h"
 #include "lingerd/record.h"
 
-namespace linger {
+namespace lingerd {
 
 // The system's side of a socket.
 class SocketOps {
@@ -101,4 +101,4 @@ class Lingerer {
   DeadlineQueue cap_;
 };
 
-}  // namespace linger
+}  // namespace lingerd

@@ -13,7 +13,7 @@
 
 #include "lingerd/unique_fd.h"
 
-namespace linger {
+namespace lingerd {
 
 struct LoopSettings {
   std::uint32_t max_connections = 0;  // lingering sockets; over it the nearest deadline goes
@@ -48,4 +48,4 @@ class Loop {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace linger
+}  // namespace lingerd

@@ -14,7 +14,7 @@
 #include "lingerd/report.h"
 #include "lingerd/stats_page.h"
 
-namespace linger {
+namespace lingerd {
 
 // Zeroed memory is an empty ring.
 class SharedModuleRing {
@@ -67,4 +67,4 @@ class SharedModuleRing {
   std::array<Cell, kRingSamples> cells_{};
 };
 
-}  // namespace linger
+}  // namespace lingerd

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-namespace linger {
+namespace lingerd {
 namespace {
 
 // What a record of any version begins with: magic, version, size.
@@ -70,4 +70,4 @@ GreetingResult decode_greeting(std::span<const std::byte> bytes) {
   return GreetingResult::kGarbage;
 }
 
-}  // namespace linger
+}  // namespace lingerd

@@ -11,7 +11,7 @@
 #include <span>
 #include <string_view>
 
-namespace linger {
+namespace lingerd {
 
 inline constexpr std::uint32_t kRecordMagic = 0x4c4e4752;    // "LNGR"
 inline constexpr std::uint32_t kGreetingMagic = 0x4c4e4759;  // "LNGY"
@@ -89,4 +89,4 @@ enum class GreetingResult { kWelcome, kDenied, kFull, kOtherVersion, kGarbage };
 
 [[nodiscard]] GreetingResult decode_greeting(std::span<const std::byte> bytes);
 
-}  // namespace linger
+}  // namespace lingerd

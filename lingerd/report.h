@@ -14,7 +14,7 @@
 #include "lingerd/counters.h"
 #include "lingerd/stats_page.h"
 
-namespace linger {
+namespace lingerd {
 
 // Why nothing could be read, or why what was read is only history.
 enum class StatsProblem {
@@ -77,4 +77,4 @@ enum class MetricsFormat { kOpenMetrics, kPrometheus };
 // The same section as a page of its own; reloads itself unless `refresh_seconds` is 0.
 [[nodiscard]] std::string html_page(const Report& report, unsigned refresh_seconds);
 
-}  // namespace linger
+}  // namespace lingerd

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lingerd/report.h"
 
-namespace linger {
+namespace lingerd {
 namespace {
 
 // No heading, no empty value, no spaces in a key: agents split each line at the first ": ".
@@ -25,4 +25,4 @@ std::string auto_lines(const Report& report) {
   return out;
 }
 
-}  // namespace linger
+}  // namespace lingerd

@@ -2,7 +2,7 @@
 #include "lingerd/report.h"
 #include "lingerd/report_words.h"
 
-namespace linger {
+namespace lingerd {
 
 std::string html_section(const Report& report) {
   return "<hr />\n<h2>Linger: " + std::string(state_word(report.daemon.liveness)) + "</h2>\n";
@@ -12,4 +12,4 @@ std::string html_page(const Report& report, unsigned) {
   return "<!DOCTYPE html><title>Linger</title>" + html_section(report);
 }
 
-}  // namespace linger
+}  // namespace lingerd

@@ -5,7 +5,7 @@
 #include "lingerd/report_series.h"
 #include "lingerd/report_words.h"
 
-namespace linger {
+namespace lingerd {
 namespace {
 
 // RFC 8259 section 7. Bytes over 0x7f may not be UTF-8 (a path is any bytes): each becomes a '?'.
@@ -85,4 +85,4 @@ std::string json(const Report& report) {
   return std::move(out).finish() + "\n";
 }
 
-}  // namespace linger
+}  // namespace lingerd

@@ -6,7 +6,7 @@
 #include "lingerd/report.h"
 #include "lingerd/report_words.h"
 
-namespace linger {
+namespace lingerd {
 namespace {
 
 struct Family {
@@ -108,4 +108,4 @@ MetricsFormat preferred_metrics(std::string_view accept) {
   return takes_text && !knows_open ? MetricsFormat::kPrometheus : MetricsFormat::kOpenMetrics;
 }
 
-}  // namespace linger
+}  // namespace lingerd

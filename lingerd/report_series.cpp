@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lingerd/report_series.h"
 
-namespace linger {
+namespace lingerd {
 namespace {
 
 constexpr std::uint64_t kSlotNanos = kRingSeconds * 1'000'000'000;
@@ -63,4 +63,4 @@ Series fallback_series(const Report& report) {
   return module_series(report, &ModuleRingSample::fallbacks);
 }
 
-}  // namespace linger
+}  // namespace lingerd

@@ -8,7 +8,7 @@
 
 #include "lingerd/report.h"
 
-namespace linger {
+namespace lingerd {
 
 // One slot less than the ring holds: the slot that is still running has only a part of its events.
 inline constexpr std::size_t kSeriesLength = kRingSamples - 1;
@@ -19,4 +19,4 @@ using Series = std::array<std::optional<double>, kSeriesLength>;
 [[nodiscard]] Series handoff_series(const Report& report);     // per second, as the module counts
 [[nodiscard]] Series fallback_series(const Report& report);
 
-}  // namespace linger
+}  // namespace lingerd

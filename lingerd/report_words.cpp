@@ -4,7 +4,7 @@
 #include <array>
 #include <cstdio>
 
-namespace linger {
+namespace lingerd {
 namespace {
 
 // One decimal under ten, none above: three digits at most say enough.
@@ -123,4 +123,4 @@ std::string processes_text(std::uint64_t freed_ms, std::uint64_t uptime_s) {
   return "the time of " + number + (number == "1" ? " process" : " processes");
 }
 
-}  // namespace linger
+}  // namespace lingerd

@@ -8,7 +8,7 @@
 
 #include "lingerd/report.h"
 
-namespace linger {
+namespace lingerd {
 
 // The two metrics that aren't counters.
 inline constexpr std::string_view kUpMetric = "lingerd_up";
@@ -41,4 +41,4 @@ inline constexpr std::string_view kHeartbeatHelp =
 // "the time of 12.3 processes": freed worker time by lingerd's uptime.
 [[nodiscard]] std::string processes_text(std::uint64_t freed_ms, std::uint64_t uptime_s);
 
-}  // namespace linger
+}  // namespace lingerd

@@ -5,7 +5,7 @@
 
 #include "lingerd/record.h"
 
-namespace linger {
+namespace lingerd {
 namespace {
 
 constexpr std::uint64_t kNanosPerSecond = 1'000'000'000;
@@ -74,4 +74,4 @@ ReadResult read_page(std::span<const std::byte> copy, std::uint64_t sequence_aft
   return ReadResult::kOk;
 }
 
-}  // namespace linger
+}  // namespace lingerd

@@ -13,7 +13,7 @@
 
 #include "lingerd/counters.h"
 
-namespace linger {
+namespace lingerd {
 
 inline constexpr std::uint64_t kStatsMagic = 0x5354'5253'444e'474cULL;  // "LGNDSRTS" in memory
 inline constexpr std::uint32_t kStatsVersion = 1;
@@ -99,4 +99,4 @@ inline constexpr std::uint64_t kStaleNs = 3'000'000'000;
                                                                    : Liveness::kUp;
 }
 
-}  // namespace linger
+}  // namespace lingerd

@@ -18,7 +18,7 @@
 
 #include "lingerd/unique_fd.h"
 
-namespace linger {
+namespace lingerd {
 namespace {
 
 // A torn copy is read again: at once, then with short pauses for a writer that the scheduler took
@@ -164,4 +164,4 @@ DaemonStatus read_stats(const char* stats_path, std::uint64_t now_ns) noexcept {
   }
 }
 
-}  // namespace linger
+}  // namespace lingerd

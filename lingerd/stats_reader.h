@@ -7,10 +7,10 @@
 
 #include "lingerd/report.h"
 
-namespace linger {
+namespace lingerd {
 
 // `stats_path` is <socket>.stats, `now_ns` CLOCK_MONOTONIC. Never blocks: at most a few
 // milliseconds when lingerd was interrupted while it wrote. Whatever it finds, it returns.
 [[nodiscard]] DaemonStatus read_stats(const char* stats_path, std::uint64_t now_ns) noexcept;
 
-}  // namespace linger
+}  // namespace lingerd

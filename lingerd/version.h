@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-namespace linger {
+namespace lingerd {
 
 inline constexpr char kVersion[] = "0.1.0";
 
-}  // namespace linger
+}  // namespace lingerd
