@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lingerd/intake.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <span>
+
+#include "lingerd/log.h"
+
+namespace lingerd {
+namespace {
+
+constexpr std::size_t kBatch = 64;  // messages a system call
+constexpr int kBatchesAtOnce = 8;   // then it's another peer's turn; a full queue is 278 messages
+
+// Exactly one descriptor fits: the kernel drops any other one itself and says MSG_CTRUNC.
+constexpr std::size_t kControlSize = CMSG_LEN(sizeof(int));
+
+struct Buffers {
+  std::array<mmsghdr, kBatch> messages{};
+  std::array<iovec, kBatch> vectors{};
+  std::array<std::array<std::byte, sizeof(Record)>, kBatch> records{};
+  struct alignas(cmsghdr) Control {
+    std::array<std::byte, CMSG_SPACE(sizeof(int))> bytes;
+  };
+  std::array<Control, kBatch> controls{};
+
+  Buffers() {
+    for (std::size_t i = 0; i < kBatch; ++i) {
+      vectors[i] = {records[i].data(), records[i].size()};
+      messages[i].msg_hdr.msg_iov = &vectors[i];
+      messages[i].msg_hdr.msg_iovlen = 1;
+      messages[i].msg_hdr.msg_control = controls[i].bytes.data();
+    }
+  }
+
+  int receive(int fd) {
+    for (mmsghdr& message : messages) message.msg_hdr.msg_controllen = kControlSize;
+    return recvmmsg(fd, messages.data(), kBatch, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
+  }
+
+  UniqueFd descriptor(std::size_t index) {
+    const cmsghdr* control = CMSG_FIRSTHDR(&messages[index].msg_hdr);
+    int fd = -1;
+    if (control != nullptr && control->cmsg_level == SOL_SOCKET &&
+        control->cmsg_type == SCM_RIGHTS && control->cmsg_len >= CMSG_LEN(sizeof fd)) {
+      std::memcpy(&fd, CMSG_DATA(control), sizeof fd);
+    }
+    return UniqueFd(fd);
+  }
+
+  [[nodiscard]] bool empty(std::size_t index) const {
+    const mmsghdr& message = messages[index];
+    return message.msg_len == 0 && message.msg_hdr.msg_controllen == 0;
+  }
+};
+
+Buffers& buffers() {
+  static Buffers the_one;  // 64 records: too large for the stack of each call, and one thread reads
+  return the_one;
+}
+
+void greet(int fd, Verdict verdict) {
+  Greeting greeting;
+  greeting.verdict = verdict;
+  // A new connection's queue is empty; a peer that has gone already needs no greeting.
+  (void)send(fd, &greeting, sizeof greeting, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+}  // namespace
+
+Intake::Intake(Lingerer& lingerer, int epoll_fd, std::uint32_t max_peers)
+    : lingerer_(lingerer), epoll_fd_(epoll_fd), max_peers_(max_peers) {}
+
+bool Intake::accept_peers(int listener_fd, std::uint64_t now_ns) {
+  for (std::size_t i = 0; i < kBatch; ++i) {
+    UniqueFd fd(accept4(listener_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (fd) {
+      admit_peer(std::move(fd), now_ns);
+      continue;
+    }
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    return errno == EAGAIN;
+  }
+  return true;
+}
+
+void Intake::admit_peer(UniqueFd fd, std::uint64_t now_ns) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return;
+  const int raw = fd.get();
+  Peer peer{std::move(fd), credentials.pid, credentials.uid};
+  if (!allowed(peer.uid)) {
+    greet(raw, Verdict::kDenied);
+    reject(peer, Complaint::kDenied, "a connection: --allow-user doesn't name this user", now_ns);
+    return;
+  }
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLRDHUP;  // a half-closed peer is readable for ever otherwise
+  event.data.u64 = kNotASocket | static_cast<std::uint32_t>(raw);
+  if (peers_.size() >= max_peers_ || epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, raw, &event) != 0) {
+    greet(raw, Verdict::kFull);
+    complain(peer, Complaint::kFull,
+             "a connection: as many are open as descriptors allow; raise LimitNOFILE", now_ns);
+    return;
+  }
+  greet(raw, Verdict::kWelcome);
+  peers_.emplace(raw, std::move(peer));
+}
+
+bool Intake::allowed(uid_t uid) const {
+  return allowed_uids_.empty() || std::ranges::find(allowed_uids_, uid) != allowed_uids_.end();
+}
+
+std::size_t Intake::receive(int peer_fd, std::uint32_t epoll_events, std::uint64_t now_ns,
+                            bool quick) {
+  const auto it = peers_.find(peer_fd);
+  if (it == peers_.end()) return 0;
+  const bool hung_up = (epoll_events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) != 0;
+  std::size_t arrived = 0;
+  for (int batch = 0; batch < kBatchesAtOnce; ++batch) {
+    const int n = buffers().receive(peer_fd);
+    // A peer that died without having read its greeting: the kernel says so once, and then gives
+    // what was sent before.
+    if (n < 0 && errno == ECONNRESET) continue;
+    std::size_t count = n > 0 ? static_cast<std::size_t>(n) : 0;
+    // At the end of a connection recvmmsg fills the batch with empty messages, which look like what
+    // a peer may send on purpose: only a hung-up peer's are its end.
+    const bool ended = hung_up && (n < 0 || (count > 0 && buffers().empty(count - 1)));
+    while (ended && count > 0 && buffers().empty(count - 1)) --count;
+    for (std::size_t i = 0; i < count; ++i) arrived += take(it->second, i, now_ns, quick) ? 1 : 0;
+    if (ended || (n < 0 && errno != EAGAIN && errno != EINTR && errno != ENOMEM)) {
+      peers_.erase(it);
+      return arrived;
+    }
+    if (n < static_cast<int>(kBatch)) break;
+  }
+  return arrived;
+}
+
+// One message of the batch. False: it brought no socket.
+bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick) {
+  const mmsghdr& message = buffers().messages[index];
+  UniqueFd fd = buffers().descriptor(index);
+  Handoff handoff;
+  DecodeResult result = decode(std::span(buffers().records[index]).first(message.msg_len), handoff);
+  if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 && result == DecodeResult::kOk) {
+    result = DecodeResult::kWrongSize;
+  }
+  SocketId id = 0;
+  if (result != DecodeResult::kOk) {
+    reject(peer, Complaint::kRecord, describe(result).data(), now_ns);
+  } else if ((message.msg_hdr.msg_flags & MSG_CTRUNC) != 0 && fd) {
+    reject(peer, Complaint::kExtra, "a record with more than one descriptor", now_ns);
+  } else if (!fd) {
+    reject(peer, Complaint::kNoDescriptor,
+           (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0
+               ? "a record whose descriptor got lost: this process has too many open, or a policy "
+                 "(SELinux) took it away"
+               : "a record without a descriptor",
+           now_ns);
+  } else if (!KernelSockets::adopt(fd, id)) {
+    reject(peer, Complaint::kDescriptor, "a descriptor that is no TCP socket", now_ns);
+  } else {
+    lingerer_.arrive(id, handoff, now_ns, quick);
+    return true;
+  }
+  return false;
+}
+
+void Intake::close_all(std::uint64_t now_ns) {
+  // From here on a peer's send() fails, and its child lingers itself; what was sent before is still
+  // in the queue, and is taken.
+  for (auto& [fd, peer] : peers_) {
+    shutdown(fd, SHUT_RD);
+    for (;;) {
+      const int n = buffers().receive(fd);
+      if (n <= 0) break;
+      bool any = false;
+      for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+        if (buffers().empty(i)) continue;
+        any = true;
+        take(peer, i, now_ns, true);
+      }
+      if (!any) break;
+    }
+  }
+  peers_.clear();
+}
+
+void Intake::reject(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns) {
+  lingerer_.count_rejected();
+  complain(peer, complaint, what, now_ns);
+}
+
+void Intake::complain(const Peer& peer, Complaint complaint, const char* what,
+                      std::uint64_t now_ns) {
+  const auto held_back = limiters_[static_cast<std::size_t>(complaint)].allow(now_ns / 1'000'000);
+  if (!held_back) return;
+  log::write(log::Level::kWarning, "refused %s (from process %ld, user %lu; %llu more since)", what,
+             static_cast<long>(peer.pid), static_cast<unsigned long>(peer.uid),
+             static_cast<unsigned long long>(*held_back));
+}
+
+}  // namespace lingerd

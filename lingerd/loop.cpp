@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lingerd/loop.h"
+
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+#include <system_error>
+#include <utility>
+
+#include "lingerd/intake.h"
+#include "lingerd/lingerer.h"
+#include "lingerd/log.h"
+#include "lingerd/notify.h"
+#include "lingerd/sockets.h"
+#include "lingerd/stats_file.h"
+
+namespace lingerd {
+namespace {
+
+constexpr std::uint64_t kMilli = 1'000'000;
+constexpr std::uint64_t kHeartbeatNs = 1'000 * kMilli;
+
+// Under load, arrivals are taken in batches: waking for each costs more than the work itself.
+constexpr std::uint64_t kCoalesceNs = 1 * kMilli;
+// Arrivals this close to each other are load.
+constexpr std::uint64_t kLoadGapNs = 2 * kMilli;
+
+constexpr std::size_t kEventsAtOnce = 512;
+constexpr std::size_t kDeadlinesAtOnce = 2'048;
+constexpr std::uint64_t kAcceptPauseNs = 100 * kMilli;
+
+constexpr std::uint64_t kListenerTag = kNotASocket | (std::uint64_t{1} << 32);
+constexpr std::uint64_t kSignalTag = kNotASocket | (std::uint64_t{2} << 32);
+
+std::uint64_t monotonic_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+UniqueFd checked(int fd, const char* what) {
+  if (fd < 0) throw std::system_error(errno, std::system_category(), what);
+  return UniqueFd(fd);
+}
+
+UniqueFd signal_fd() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  return checked(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd");
+}
+
+}  // namespace
+
+struct Loop::State {
+  State(const LoopSettings& with, UniqueFd listening, const std::string& stats_path)
+      : settings(with),
+        now(monotonic_ns()),
+        epoll(checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
+        signals(signal_fd()),
+        listener(std::move(listening)),
+        stats(stats_path, now),
+        sockets(epoll.get()),
+        lingerer(sockets, settings.max_connections, settings.max_time_ms),
+        intake(lingerer, epoll.get(), settings.max_peers) {
+    intake.set_allowed(settings.allowed_uids);
+    add(signals.get(), kSignalTag);
+    add(listener.get(), kListenerTag);
+  }
+
+  void add(int fd, std::uint64_t tag) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = tag;
+    if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
+      throw std::system_error(errno, std::system_category(), "epoll_ctl");
+    }
+  }
+
+  void turn();
+  void coalesce();
+  int timeout_ms() const;
+  void dispatch(const epoll_event& event);
+  void accept_peers();
+  void beat();
+  void publish();
+  void read_signals();
+  void reload_settings();
+  void begin_stop();
+  [[nodiscard]] bool finished() const;
+
+  LoopSettings settings;
+  std::uint64_t now;
+  UniqueFd epoll;
+  UniqueFd signals;
+  UniqueFd listener;
+  StatsFile stats;
+  KernelSockets sockets;
+  Lingerer lingerer;
+  Intake intake;
+
+  std::function<LoopSettings()> reload;
+  std::function<void()> ready;
+  std::function<void()> stopping;
+
+  std::array<epoll_event, kEventsAtOnce> events;
+  std::size_t arrived = 0;  // in this turn
+  std::uint64_t last_arrival_ns = 0;
+  bool loaded = false;  // arrivals follow each other closely: coalesce
+  std::uint64_t next_beat_ns = 0;
+  std::uint64_t next_watchdog_ns = 0;
+  std::uint64_t accept_again_ns = 0;  // nonzero: the listener is paused until then
+  std::uint64_t stop_by_ns = 0;       // nonzero: no more sockets, end all by then
+};
+
+Loop::Loop(const LoopSettings& settings, UniqueFd listener, const std::string& stats_path)
+    : state_(std::make_unique<State>(settings, std::move(listener), stats_path)) {
+  if (!state_->stats.problem().empty()) {
+    log::write(log::Level::kWarning,
+               "no stats page, so server-status and lingerctl will say that lingerd is down: %s",
+               state_->stats.problem().c_str());
+  }
+}
+
+Loop::~Loop() = default;
+
+void Loop::on_reload(std::function<LoopSettings()> reload) {
+  state_->reload = std::move(reload);
+}
+void Loop::on_ready(std::function<void()> ready) {
+  state_->ready = std::move(ready);
+}
+void Loop::on_stopping(std::function<void()> stopping) {
+  state_->stopping = std::move(stopping);
+}
+
+void Loop::run() {
+  state_->publish();
+  if (state_->ready) state_->ready();
+  while (!state_->finished()) state_->turn();
+  state_->lingerer.end_all(state_->now);
+  state_->publish();
+}
+
+bool Loop::State::finished() const {
+  return stop_by_ns != 0 && (lingerer.size() == 0 || now >= stop_by_ns);
+}
+
+void Loop::State::turn() {
+  coalesce();
+  const int n =
+      epoll_wait(epoll.get(), events.data(), static_cast<int>(events.size()), timeout_ms());
+  now = monotonic_ns();
+  // What came in the turn before has had a millisecond: most of those clients have closed by now.
+  if (lingerer.has_fresh()) lingerer.settle(now);
+  arrived = 0;
+  for (int i = 0; i < n; ++i) dispatch(events[static_cast<std::size_t>(i)]);
+  if (arrived > 0) {
+    loaded = now - last_arrival_ns < kLoadGapNs;
+    last_arrival_ns = now;
+    if (!loaded) lingerer.settle(now);
+  }
+  lingerer.expire(now, kDeadlinesAtOnce);
+  if (accept_again_ns != 0 && now >= accept_again_ns) accept_peers();
+  if (n > 0 || now >= next_beat_ns) publish();
+  if (now >= next_beat_ns) beat();
+}
+
+// After arrivals under load: let more come, and their clients close, before looking again.
+void Loop::State::coalesce() {
+  if (!loaded || arrived == 0) return;
+  const timespec pause{0, static_cast<long>(kCoalesceNs)};
+  nanosleep(&pause, nullptr);
+}
+
+int Loop::State::timeout_ms() const {
+  if (lingerer.has_fresh()) return 0;
+  std::uint64_t wake = next_beat_ns;
+  if (const auto deadline = lingerer.next_deadline()) wake = std::min(wake, *deadline * kMilli);
+  if (accept_again_ns != 0) wake = std::min(wake, accept_again_ns);
+  if (stop_by_ns != 0) wake = std::min(wake, stop_by_ns);
+  const std::uint64_t clock = monotonic_ns();
+  return wake <= clock ? 0 : static_cast<int>((wake - clock + kMilli - 1) / kMilli);
+}
+
+void Loop::State::dispatch(const epoll_event& event) {
+  const std::uint64_t tag = event.data.u64;
+  if ((tag & kNotASocket) == 0) {
+    lingerer.readable(static_cast<SocketId>(tag), static_cast<std::uint32_t>(tag >> 32), now);
+  } else if (tag == kListenerTag) {
+    accept_peers();
+  } else if (tag == kSignalTag) {
+    read_signals();
+  } else {
+    arrived +=
+        intake.receive(static_cast<int>(static_cast<std::uint32_t>(tag)), event.events, now, false);
+  }
+}
+
+void Loop::State::accept_peers() {
+  if (!listener) return;
+  const bool paused = accept_again_ns != 0;
+  const bool fine = intake.accept_peers(listener.get(), now);
+  accept_again_ns = fine ? 0 : now + kAcceptPauseNs;
+  if (fine == !paused) return;
+  // A listener that can't be accepted from stays readable: don't watch it meanwhile.
+  epoll_event event{};
+  event.events = fine ? EPOLLIN : 0;
+  event.data.u64 = kListenerTag;
+  epoll_ctl(epoll.get(), EPOLL_CTL_MOD, listener.get(), &event);
+  if (!fine) {
+    log::write(log::Level::kWarning,
+               "can't accept a connection: out of descriptors or memory; trying again");
+  }
+}
+
+void Loop::State::publish() {
+  stats.publish({now, lingerer.oldest_ns(), &lingerer.counters()});
+}
+
+void Loop::State::beat() {
+  next_beat_ns = now + kHeartbeatNs;
+  if (settings.watchdog_us == 0 || now < next_watchdog_ns) return;
+  next_watchdog_ns = now + settings.watchdog_us * 1'000 / 2;
+  notify_watchdog();
+}
+
+void Loop::State::read_signals() {
+  signalfd_siginfo info{};
+  while (::read(signals.get(), &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo == SIGHUP) {
+      reload_settings();
+    } else {
+      begin_stop();
+    }
+  }
+}
+
+void Loop::State::reload_settings() {
+  if (!reload || stop_by_ns != 0) return;
+  const LoopSettings fresh = reload();
+  settings.max_connections = fresh.max_connections;
+  settings.max_time_ms = fresh.max_time_ms;
+  settings.allowed_uids = fresh.allowed_uids;
+  lingerer.set_limits(settings.max_connections, settings.max_time_ms, now);
+  intake.set_allowed(settings.allowed_uids);
+}
+
+void Loop::State::begin_stop() {
+  if (stop_by_ns != 0) {
+    // A second request means it.
+    stop_by_ns = now;
+    return;
+  }
+  if (stopping) stopping();
+  listener.reset();
+  accept_again_ns = 0;
+  intake.close_all(now);
+  stop_by_ns = now + std::uint64_t{settings.max_time_ms} * kMilli;
+  log::write(log::Level::kNotice, "stopping: %zu sockets still linger, for at most %u s",
+             lingerer.size(), (settings.max_time_ms + 999) / 1'000);
+}
+
+}  // namespace lingerd

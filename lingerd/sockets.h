@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernel's side of lingering sockets: what SocketOps means in system calls.
+#pragma once
+
+#include "lingerd/lingerer.h"
+#include "lingerd/unique_fd.h"
+
+namespace lingerd {
+
+// Kind bits of an epoll registration: a lingering socket carries its generation (below 2^31) in the
+// upper half, everything else this bit and a number of the loop's.
+inline constexpr std::uint64_t kNotASocket = std::uint64_t{1} << 63;
+
+class KernelSockets final : public SocketOps {
+ public:
+  explicit KernelSockets(int epoll_fd) : epoll_fd_(epoll_fd) {}
+
+  // Makes a received descriptor ready to linger, and owns it from here on until close(). Nothing
+  // (the descriptor is closed) if it is no TCP socket, whatever else it is.
+  [[nodiscard]] static bool adopt(UniqueFd& fd, SocketId& id);
+
+  DrainResult drain(SocketId id) override;
+  std::uint64_t unsent(SocketId id) override;
+  bool watch(SocketId id, std::uint32_t generation) override;
+  void close(SocketId id, bool watched) override;
+
+ private:
+  int epoll_fd_;
+};
+
+}  // namespace lingerd
