@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A private httpd: Debian's program, a configuration of its own, loopback ports of its own."""
+import http.client
+import os
+import signal
+import subprocess
+
+from harness import httpd_conf, places, proc
+from harness.logs import LogFile
+from harness.ports import ReservedPort
+from harness.waiting import wait_until
+
+# Every connection that httpd closes ends in exactly one of these.
+FATES = ("LingerHandoffs", "LingerAlreadyClosed", "LingerFallbacks", "LingerAborted",
+         "LingerLeftOff")
+_CONTENT = {"hello.txt": 13, "64k.bin": 64 * 1024, "300k.bin": 300_000, "4m.bin": 4_000_000}
+
+
+def content(name):
+    """What httpd serves as /name: no two nearby stretches of it are the same."""
+    if name == "hello.txt":
+        return b"hello, world\n"
+    size = _CONTENT[name]
+    return b"".join(b"%08d" % i for i in range(size // 8 + 1))[:size]
+
+
+class Httpd:
+    """`lingerd` None runs stock httpd; else the server whose socket the module is given."""
+
+    def __init__(self, directory, mpm, *, lingerd=None, socket_path=None, ports=(), start=True,
+                 **configuration):
+        self.directory = directory
+        self.mpm = mpm
+        self.socket_path = socket_path or (lingerd.socket_path if lingerd else None)
+        self._reserved = {name: ReservedPort() for name in ("main", "status", *ports)}
+        self.ports = {name: port.number for name, port in self._reserved.items()}
+        self.port = self.ports["main"]
+        self.configuration = configuration
+        self.error_log = LogFile(directory / "logs" / "error.log")
+        self.access_log = LogFile(directory / "logs" / "access.log")
+        self.console = LogFile(directory / "logs" / "console.log")
+        self.allowed_lines = []
+        self.pid = None
+        self._process = None
+        self.lay_out()
+        if start:
+            self.start()
+
+    def lay_out(self):
+        for name in ("run", "logs", "www", "cgi"):
+            (self.directory / name).mkdir(exist_ok=True)
+        if places.am_root():  # mod_cgid's socket is made by the children's user
+            os.chown(self.directory / "run", *places.httpd_user()[1:])
+        for name in _CONTENT:
+            (self.directory / "www" / name).write_bytes(content(name))
+        self.write_config()
+
+    def write_config(self, **changes):
+        self.configuration.update(changes)
+        text = httpd_conf.render(self.directory, self.mpm, self.ports,
+                                 socket_path=self.socket_path, **self.configuration)
+        (self.directory / "httpd.conf").write_text(text)
+
+    def _command(self, *arguments):
+        return [places.HTTPD, "-d", str(self.directory), "-f", str(self.directory / "httpd.conf"),
+                *arguments]
+
+    def config_test(self):
+        """(exit code, output) of `apache2 -t`."""
+        result = subprocess.run(self._command("-t"), capture_output=True, text=True, timeout=30,
+                                check=False)
+        return result.returncode, result.stdout + result.stderr
+
+    def start(self):
+        starts = self._starts()
+        with open(self.console.path, "ab") as console:
+            self._process = subprocess.Popen(
+                self._command("-DFOREGROUND"), stdin=subprocess.DEVNULL, stdout=console,
+                stderr=console, start_new_session=True)
+        self.pid = self._process.pid
+        wait_until(lambda: self._started(starts), lambda: "httpd serves\n" + self.log_tails())
+
+    def _starts(self):
+        return len(self.error_log.matching("resuming normal operations"))
+
+    def _started(self, starts):
+        if self._process.poll() is not None:
+            raise AssertionError(f"httpd exited with {self._process.returncode}\n"
+                                 + self.log_tails())
+        if self._starts() <= starts:
+            return False
+        expected = self.configuration.get("workers", 4) if self.mpm == "prefork" else 1
+        return len(proc.children(self.pid)) >= expected and self._answers()
+
+    def _answers(self):
+        try:
+            self.status()
+            return True
+        except OSError:
+            return False
+
+    # Signals, as apachectl sends them.
+
+    def graceful(self):
+        self._restart(signal.SIGUSR1)
+
+    def restart(self):
+        self._restart(signal.SIGHUP)
+
+    def _restart(self, number):
+        starts = self._starts()
+        os.kill(self.pid, number)
+        wait_until(lambda: self._starts() > starts, lambda: "restart\n" + self.log_tails())
+        wait_until(self._answers, "an answer after a restart")
+
+    def graceful_stop(self):
+        """Returns at once; `wait_gone` waits for the end."""
+        os.kill(self.pid, signal.SIGWINCH)
+
+    def wait_gone(self):
+        wait_until(lambda: self._process.poll() is not None, "httpd's parent has exited")
+
+    def stop(self):
+        """Stops it and returns what is wrong with the way it went."""
+        if self._process is None:
+            return []
+        if self._process.poll() is None:
+            os.kill(self.pid, signal.SIGTERM)
+        problems = []
+        try:
+            self._process.wait(30)
+            if self._process.returncode:
+                problems.append(f"httpd exited with {self._process.returncode}")
+            wait_until(lambda: not proc.session_members(self.pid), "httpd's children are gone", 10)
+        except (AssertionError, subprocess.TimeoutExpired) as failure:
+            problems.append(str(failure))
+            for pid in proc.session_members(self.pid):
+                problems.append(f"left over: {pid} {proc.cmdline(pid)}")
+                os.kill(pid, signal.SIGKILL)
+            self._process.wait(30)
+        self._process = None
+        return problems
+
+    def close(self):
+        problems = self.stop()
+        for port in self._reserved.values():
+            port.release()
+        return problems
+
+    # What it says of itself.
+
+    def get(self, path, port=None, timeout=20):
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=timeout)
+        try:
+            connection.request("GET", path, headers={"Connection": "close"})
+            response = connection.getresponse()
+            return response.status, response.read()
+        except http.client.HTTPException as failure:
+            raise ConnectionError(str(failure)) from failure
+        finally:
+            connection.close()
+
+    def status_text(self):
+        code, body = self.get("/server-status?auto", self.ports["status"])
+        assert code == 200, (code, body)
+        return body.decode()
+
+    def status_page(self):
+        code, body = self.get("/server-status", self.ports["status"])
+        assert code == 200, (code, body)
+        return body.decode()
+
+    def status(self):
+        """server-status?auto as {key: text}; numbers of ours as integers."""
+        pairs = dict(line.split(": ", 1) for line in self.status_text().splitlines()
+                     if ": " in line)
+        return {key: int(value) if key.startswith("Linger") else value
+                for key, value in pairs.items()}
+
+    def scoreboard(self):
+        return self.status()["Scoreboard"]
+
+    def lingering_inside(self):
+        """Connections that httpd lingers for by itself."""
+        status = self.status()
+        return status["Scoreboard"].count("C") + int(status.get("ConnsAsyncClosing", 0))
+
+    def ended(self, status=None):
+        """Connections that have ended, by the module's account."""
+        status = status or self.status()
+        return sum(status[fate] for fate in FATES)
+
+    def children(self):
+        return proc.children(self.pid)
+
+    def child_fds(self):
+        """{pid: number of open descriptors}"""
+        return {pid: len(proc.fds(pid)) for pid in self.children()}
+
+    def log_tails(self):
+        return "\n".join(f"--- {log.path.name}\n{log.tail()}"
+                         for log in (self.error_log, self.console))

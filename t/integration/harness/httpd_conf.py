@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text of a private httpd's configuration."""
+import functools
+import subprocess
+
+from harness import places
+
+MPMS = ("prefork", "worker", "event")
+
+# Common enough that each configuration has them; what is compiled in is left out.
+_ALWAYS = ("authz_core", "authz_host", "mime", "alias", "dir", "headers", "status", "log_config",
+           "logio", "unixd")
+
+# Times and ports aside, what a request left behind: compared with stock httpd's.
+ACCESS_FORMAT = "%h %>s %b %O %I %X %k %m %U %H %f %D %{linger}n"
+
+
+@functools.cache
+def _built_in():
+    names = subprocess.run([places.HTTPD, "-l"], capture_output=True, text=True, check=True).stdout
+    return {line.strip().removeprefix("mod_").removesuffix(".c") for line in names.splitlines()}
+
+
+def _load(name):
+    if name in _built_in():
+        return ""
+    return f'LoadModule {name}_module "{places.HTTPD_MODULES}/mod_{name}.so"\n'
+
+
+def _mpm(mpm, workers, processes):
+    if mpm == "prefork":
+        return (f"StartServers {workers}\nMinSpareServers 1\nMaxSpareServers {workers}\n"
+                f"ServerLimit {workers}\nMaxRequestWorkers {workers}\n")
+    # Spare slots in ServerLimit: processes that finish gracefully keep theirs for a while.
+    return (f"StartServers {processes}\nServerLimit {processes * 4}\n"
+            f"ThreadLimit {workers}\nThreadsPerChild {workers}\n"
+            f"MinSpareThreads 1\nMaxSpareThreads {workers * processes + workers}\n"
+            f"MaxRequestWorkers {workers * processes}\n")
+
+
+def _user():
+    if not places.am_root():
+        return ""
+    name, _, _ = places.httpd_user()
+    return f"User {name}\nGroup #{places.httpd_user()[2]}\n"
+
+
+def _linger(socket_path, directives):
+    return (f'LoadModule linger_module "{places.MODULE}"\n'
+            f'LingerSocket "{socket_path}"\n{directives}')
+
+
+def php_module():
+    """The LoadModule line of mod_php, or None where it isn't installed."""
+    found = sorted(places.HTTPD_MODULES.glob("libphp*.so"))
+    return f'LoadModule php_module "{found[-1]}"\n' if found else None
+
+
+def render(directory, mpm, ports, *, socket_path=None, linger_directives="", workers=4,
+           processes=1, modules=(), config="", log_level="notice", keepalive=True,
+           status_off="Linger Off"):
+    """`ports` maps names to numbers; @name@ in `config` becomes the number, @dir@ the directory.
+    `socket_path` None leaves mod_linger out."""
+    loads = _load(f"mpm_{mpm}") + "".join(_load(m) for m in dict.fromkeys(_ALWAYS + tuple(modules)))
+    linger = _linger(socket_path, linger_directives) if socket_path else ""
+    text = f"""\
+{loads}{linger}
+ServerRoot "@dir@"
+ServerName localhost
+PidFile run/httpd.pid
+DefaultRuntimeDir run
+Mutex file:run default
+ErrorLog logs/error.log
+LogLevel {log_level}
+{_user()}{_mpm(mpm, workers, processes)}
+Timeout 20
+KeepAlive {"On" if keepalive else "Off"}
+KeepAliveTimeout 5
+# The kernel takes a whole large response, so that httpd is through long before a slow client is.
+SendBufferSize 1048576
+GracefulShutdownTimeout 20
+Listen 127.0.0.1:@main@
+Listen 127.0.0.1:@status@
+DocumentRoot "@dir@/www"
+TypesConfig /dev/null
+LogFormat "{ACCESS_FORMAT}" full
+CustomLog logs/access.log full
+<Directory "@dir@/www">
+  Require all granted
+</Directory>
+{config}
+# A server of its own, so that looking at the counters hands nothing over.
+<VirtualHost 127.0.0.1:@status@>
+  {status_off if socket_path else ""}
+  KeepAlive Off
+  CustomLog logs/status.log full
+  <Location /server-status>
+    SetHandler server-status
+    Require all granted
+  </Location>
+</VirtualHost>
+"""
+    for name, number in ports.items():
+        text = text.replace(f"@{name}@", str(number))
+    return text.replace("@dir@", str(directory))

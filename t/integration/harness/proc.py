@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /proc says about a process: descriptors, children, shared mappings, its session."""
+import os
+import pathlib
+
+
+def _stat(pid):
+    """(state, ppid, session) of a process, or None when it is gone."""
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text[text.rindex(")") + 2:].split()
+    return fields[0], int(fields[1]), int(fields[3])
+
+
+def _pids():
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+def alive(pid):
+    entry = _stat(pid)
+    return entry is not None and entry[0] != "Z"
+
+
+def state(pid):
+    entry = _stat(pid)
+    return entry[0] if entry else None
+
+
+def children(pid):
+    return sorted(p for p in _pids() if (s := _stat(p)) and s[1] == pid and s[0] != "Z")
+
+
+def session_members(session):
+    """Living processes of a session: what a server that led it has left behind."""
+    return sorted(p for p in _pids() if (s := _stat(p)) and s[2] == session and s[0] != "Z")
+
+
+def fds(pid):
+    """{descriptor: what it is}, without the one that reading the directory takes."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+        except OSError:
+            pass
+    return found
+
+
+def shared_mappings(pid):
+    """Shared memory that a process has mapped, by address: a leak shows as one line more."""
+    lines = pathlib.Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return [line for line in lines if line.split()[1].endswith("s")]
+
+
+def cmdline(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def uid(pid):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[2])
+    raise AssertionError(f"no Uid line for {pid}")
