@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Users and groups, by name or number, and becoming one. Everything here throws StartupError.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "lingerd/options.h"
+
+namespace lingerd {
+
+struct User {
+  uid_t uid = 0;
+  gid_t gid = 0;     // the primary group
+  std::string name;  // empty: a number that has no name
+};
+
+// The names of the options, looked up.
+struct Identities {
+  std::optional<User> user;           // --user
+  std::optional<gid_t> socket_group;  // --socket-group
+  std::vector<uid_t> allowed_uids;    // --allow-user
+};
+[[nodiscard]] Identities look_up(const Options& options);
+
+// For good: all groups, then the user. Nothing to do if this is that user already.
+void become(const User& user);
+
+}  // namespace lingerd

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The listening socket: handed over by systemd, or bound here. Everything that can be wrong with
+// its path is said here, by throwing StartupError.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "lingerd/identity.h"
+#include "lingerd/options.h"
+#include "lingerd/unique_fd.h"
+
+namespace lingerd {
+
+class Listener {
+ public:
+  // systemd's socket, if systemd started us with one: then socket, socket-mode and socket-group are
+  // the unit's, and the file isn't ours to remove. Otherwise binds options.socket.
+  static Listener make(const Options& options, const Identities& ids);
+
+  Listener(Listener&& other) noexcept;
+  Listener& operator=(Listener&&) = delete;
+  Listener(const Listener&) = delete;
+  Listener& operator=(const Listener&) = delete;
+  ~Listener() { remove_file(); }
+
+  // Removes the socket's file if it was bound here and is still that file. To be called while the
+  // descriptor is open: then no new file can have the old one's inode number.
+  void remove_file();
+
+  // The descriptor, once: it goes to the loop, which closes it when it stops.
+  [[nodiscard]] UniqueFd take() { return std::move(fd_); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] bool from_systemd() const { return from_systemd_; }
+
+ private:
+  Listener(UniqueFd fd, std::string path, bool from_systemd);
+  static Listener adopt(int fd);
+  static Listener bind(const Options& options, const Identities& ids);
+
+  UniqueFd fd_;
+  std::string path_;
+  bool from_systemd_ = false;
+  bool bound_here_ = false;
+  dev_t device_ = 0;  // of the file bound here
+  ino_t inode_ = 0;
+};
+
+}  // namespace lingerd
