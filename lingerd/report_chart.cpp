@@ -94,7 +94,7 @@ double chart_top(std::span<const Curve> curves) {
   }
   double top = 1;
   while (top < most) {
-    for (const double step : {2.0, 5.0, 10.0}) {
+    for (const double step : {2.0, 3.0, 4.0, 6.0, 8.0, 10.0}) {
       if (top * step >= most) return top * step;
     }
     top *= 10;

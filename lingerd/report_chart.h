@@ -18,7 +18,7 @@ struct Curve {
   std::string_view colour;  // where the style sheet is not applied
 };
 
-// The smallest of 1, 2, 5 times a power of ten that no value exceeds; at least 1.
+// The smallest of 1, 2, 3, 4, 6, 8 times a power of ten that no value exceeds; at least 1.
 [[nodiscard]] double chart_top(std::span<const Curve> curves);
 
 // `label` is for those who can't see it. Slots without a value in the first curve are shaded.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The section of server-status. Agents that read that page's HTML look for mod_status's own words
 // in <dt> and <pre>: neither is used here.
+#include <algorithm>
 #include <array>
+#include <span>
 
 #include "lingerd/report.h"
 #include "lingerd/report_chart.h"
@@ -35,10 +37,6 @@ std::string escaped(std::string_view text) {
   return out;
 }
 
-std::string number(std::uint64_t value) {
-  return grouped(value);
-}
-
 const CounterInfo& info(DaemonCounter c) {
   return kDaemonCounterInfo[static_cast<std::size_t>(c)];
 }
@@ -46,16 +44,29 @@ const CounterInfo& info(ModuleCounter c) {
   return kModuleCounterInfo[static_cast<std::size_t>(c)];
 }
 
+// In the ten minutes of the charts. Zero without the module.
+std::uint64_t recent_fallbacks(const Report& report) {
+  double sum = 0;
+  for (const auto& value : fallback_series(report)) sum += *value * kRingSeconds;
+  return static_cast<std::uint64_t>(sum + 0.5);
+}
+
 void head(std::string& out, const Report& report) {
+  const bool up = report.daemon.liveness == Liveness::kUp;
   out += "<div class=\"linger-head\">\n<h2>Linger</h2>\n<p class=\"linger-state\"><b>lingerd is " +
-         std::string(state_word(report.daemon.liveness)) + "</b> " + escaped(state_detail(report)) +
-         "</p>\n<small>";
-  if (report.daemon.liveness == Liveness::kDown) {
-    out += "Meanwhile Apache does what LingerFallback says; hand-offs resume by themselves.";
-  } else {
-    out += "process " + std::to_string(report.daemon.snapshot.pid);
+         std::string(state_word(report.daemon.liveness)) + "</b>" + (up ? " " : ": ") +
+         escaped(state_detail(report)) + "</p>\n";
+  if (const std::uint64_t fallen = recent_fallbacks(report)) {
+    out += "<p class=\"linger-state linger-note\">" + grouped(fallen) +
+           (fallen == 1 ? " fallback" : " fallbacks") + " in the last 10 minutes</p>\n";
   }
-  out += " Socket: " + escaped(report.socket_path) + "</small>\n</div>\n";
+  out += "<small>";
+  if (report.daemon.liveness == Liveness::kDown) {
+    out += "Until it is back Apache lingers itself, or closes at once with LingerFallback close. ";
+  } else {
+    out += "Process " + std::to_string(report.daemon.snapshot.pid) + ". ";
+  }
+  out += "Socket " + escaped(report.socket_path) + "</small>\n</div>\n";
 }
 
 void tile(std::string& out, const CounterInfo& what, const std::string& value,
@@ -67,12 +78,9 @@ void tile(std::string& out, const CounterInfo& what, const std::string& value,
 
 void queue_tile(std::string& out, const DaemonCounters& c) {
   using enum DaemonCounter;
-  const std::string peak = "peak " + number(c[kQueuePeak]) + ", limit " + number(c[kQueueLimit]);
-  const bool full = c[kQueueLimit] != 0 && c[kQueue] >= c[kQueueLimit];
-  const std::string bar =
-      bar_svg(c[kQueue], c[kQueuePeak], c[kQueueLimit], number(c[kQueue]) + " now, " + peak);
-  tile(out, info(kQueue), number(c[kQueue]),
-       full ? "<span class=\"linger-full\">" + bar + "</span>" : bar,
+  const std::string peak = "peak " + grouped(c[kQueuePeak]) + ", limit " + grouped(c[kQueueLimit]);
+  tile(out, info(kQueue), grouped(c[kQueue]),
+       bar_svg(c[kQueue], c[kQueuePeak], c[kQueueLimit], grouped(c[kQueue]) + " now, " + peak),
        peak + (c[kQueue] ? "; oldest " + duration_text(c[kOldestMillis]) : ""));
 }
 
@@ -82,7 +90,7 @@ void tiles(std::string& out, const DaemonCounters& c) {
   queue_tile(out, c);
   tile(out, info(kWorkerMillisFreed), duration_text(c[kWorkerMillisFreed]), "",
        processes_text(c[kWorkerMillisFreed], c[kUptimeSeconds]) + " since lingerd started");
-  tile(out, info(kRescued), number(c[kRescued]), "",
+  tile(out, info(kRescued), grouped(c[kRescued]), "",
        percent_text(c[kRescued], c[kTotal]) + " of the sockets taken over");
   tile(out, info(kDrainedBytes), bytes_text(c[kDrainedBytes]), "",
        "that clients sent after the response");
@@ -90,11 +98,16 @@ void tiles(std::string& out, const DaemonCounters& c) {
 }
 
 std::string per_second(const Series& series) {
-  return shortest(series.back().value_or(0)) + "/s";
+  const double value = series.back().value_or(0);
+  return (value < 100 ? shortest(value) : grouped(static_cast<std::uint64_t>(value + 0.5))) + "/s";
+}
+
+bool any(const Series& series) {
+  return std::ranges::any_of(series, [](const auto& value) { return value.value_or(0) > 0; });
 }
 
 void key(std::string& out, std::string_view name, const std::string& text) {
-  out += "<span class=\"linger-key linger-" + std::string(name) + "\"><span>" + text +
+  out += " <span class=\"linger-key linger-" + std::string(name) + "\"><span>" + text +
          "</span></span>";
 }
 
@@ -102,30 +115,30 @@ void plot(std::string& out, std::span<const Curve> curves, const char* unit,
           const std::string& label) {
   const double top = chart_top(curves);
   out += "</figcaption><div class=\"linger-plot\">" + chart_svg(curves, top, label) + "<small>" +
-         number(static_cast<std::uint64_t>(top)) + unit +
-         "</small></div><div class=\"linger-axis\"><small>10 min ago</small><small>now</small>"
+         grouped(static_cast<std::uint64_t>(top)) + unit +
+         "</small></div><div class=\"linger-axis\"><small>10 min ago</small> <small>now</small>"
          "</div></figure>\n";
 }
 
 void queue_chart(std::string& out, const Report& report) {
   const Series queue = queue_series(report);
   const std::array curves{Curve{&queue, "q", "#2f6bd8"}};
-  out += "<figure><figcaption>Queue, last 10 minutes";
-  key(out, "q", "longest in 5 s");
-  bool gap = false;
-  for (const auto& value : queue) gap = gap || !value;
+  out += "<figure><figcaption><b>Queue</b>";
+  key(out, "q", "most in 5 s");
+  const bool gap = std::ranges::any_of(queue, [](const auto& value) { return !value; });
   if (gap) key(out, "g", "no lingerd");
   plot(out, curves, "", "Queue in the last 10 minutes");
 }
 
+// lingerd's own totals stand in where there is no module to ask.
 void rate_chart(std::string& out, const Report& report) {
   const Series handoffs = report.module ? handoff_series(report) : taken_over_series(report);
   const Series fallbacks = fallback_series(report);
   const std::array curves{Curve{&handoffs, "h", "#0b8f72"}, Curve{&fallbacks, "f", "#d4541a"}};
-  out += "<figure><figcaption>Per second, last 10 minutes";
+  out += "<figure><figcaption><b>Per second</b>";
   key(out, "h", "hand-offs " + per_second(handoffs));
   if (report.module) key(out, "f", "fallbacks " + per_second(fallbacks));
-  plot(out, std::span(curves).first(report.module ? 2 : 1), "/s",
+  plot(out, std::span(curves).first(any(fallbacks) ? 2 : 1), "/s",
        "Hand-offs and fallbacks per second in the last 10 minutes");
 }
 
@@ -133,31 +146,33 @@ void row(std::string& out, const CounterInfo& what, std::uint64_t value, std::ui
          std::string_view classes = {}) {
   out += classes.empty() ? "<tr" : "<tr class=\"" + std::string(classes) + "\"";
   out += " title=\"" + escaped(what.help) + "\"><th>" + escaped(what.label) + "</th><td>" +
-         number(value) + "</td><td>" + (whole ? percent_text(value, whole) : "") + "</td></tr>\n";
+         grouped(value) + "</td><td>" + (whole && value ? percent_text(value, whole) : "") +
+         "</td></tr>\n";
 }
 
 void footer(std::string& out, const std::string& label, std::uint64_t value) {
-  out += "<tfoot><tr><th>" + label + "</th><td>" + number(value) + "</td><td></td></tr></tfoot>\n";
+  out += "<tfoot><tr><th>" + label + "</th><td>" + grouped(value) + "</td><td></td></tr></tfoot>\n";
 }
 
 void ends_table(std::string& out, const DaemonCounters& c) {
   using enum DaemonCounter;
   const std::uint64_t ended = c[kTotal] - c[kQueue];
-  out += "<table><caption>How lingers ended</caption>\n";
+  out += "<div><table><caption>How lingers ended</caption>\n";
   for (const DaemonCounter end : {kClosedByClient, kClosedByReset, kClosedIdle, kClosedCap}) {
     row(out, info(end), c[end], ended);
   }
   row(out, info(kEvicted), c[kEvicted], ended, c[kEvicted] ? "linger-look" : "");
-  footer(out, "Ended, of " + number(c[kTotal]) + " taken over", ended);
   if (c[kRejected]) row(out, info(kRejected), c[kRejected], 0, "linger-look");
-  out += "</table>\n";
+  footer(out, "Ended", ended);
+  out += "</table><small>Taken over: " + grouped(c[kTotal]) + ", of which " + grouped(c[kQueue]) +
+         (c[kQueue] == 1 ? " lingers now.</small></div>\n" : " linger now.</small></div>\n");
 }
 
 void fates_table(std::string& out, const ModuleCounters& c) {
   using enum ModuleCounter;
   const std::uint64_t all =
       c[kHandoffs] + c[kAlreadyClosed] + c[kFallbacks] + c[kAborted] + c[kLeftOff];
-  out += "<table><caption>What became of httpd's connections</caption>\n";
+  out += "<div><table><caption>What became of httpd's connections</caption>\n";
   row(out, info(kHandoffs), c[kHandoffs], all);
   row(out, info(kAlreadyClosed), c[kAlreadyClosed], all);
   row(out, info(kFallbacks), c[kFallbacks], all, c[kFallbacks] ? "linger-look" : "");
@@ -167,15 +182,17 @@ void fates_table(std::string& out, const ModuleCounters& c) {
   row(out, info(kAborted), c[kAborted], all);
   row(out, info(kLeftOff), c[kLeftOff], all);
   footer(out, "Closed by httpd", all);
-  out += "</table>\n";
+  out += "</table>";
+  if (c[kHandoffs]) {
+    out += "<small>A hand-off takes " + decimal(c[kHandoffMicros] * 10 / c[kHandoffs], 1) +
+           " &micro;s of a worker.</small>";
+  }
+  out += "</div>\n";
 }
 
-}  // namespace
-
-std::string html_section(const Report& report) {
+std::string section(const Report& report) {
   const bool up = report.daemon.liveness != Liveness::kDown;
-  std::string out = "<hr />\n";
-  out += kStyle;
+  std::string out = kStyle;
   out += "<div id=\"linger\" class=\"linger linger-" +
          std::string(state_word(report.daemon.liveness)) + "\">\n";
   head(out, report);
@@ -189,6 +206,12 @@ std::string html_section(const Report& report) {
   return out + "</div>\n</div>\n";
 }
 
+}  // namespace
+
+std::string html_section(const Report& report) {
+  return "<hr />\n" + section(report);
+}
+
 std::string html_page(const Report& report, unsigned refresh_seconds) {
   std::string out =
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
@@ -198,11 +221,13 @@ std::string html_page(const Report& report, unsigned refresh_seconds) {
   }
   out += "<title>Linger: " + std::string(state_word(report.daemon.liveness)) + "</title>\n";
   out += kPageStyle;
+  out += "</head><body>\n<nav>";
+  out += refresh_seconds != 0 ? "<a href=\"?\">Stop refreshing</a>"
+                              : "<a href=\"?refresh=5\">Refresh every 5 s</a>";
   out +=
-      "</head><body>\n<nav><a href=\"?\">this page</a><a href=\"?refresh=5\">every 5 s</a>"
-      "<a href=\"?auto\">auto</a><a href=\"?json\">JSON</a><a href=\"?metrics\">metrics</a></nav>"
-      "\n";
-  return out + html_section(report) + "</body></html>\n";
+      "<a href=\"?auto\">Plain text</a><a href=\"?json\">JSON</a>"
+      "<a href=\"?metrics\">OpenMetrics</a></nav>\n";
+  return out + section(report) + "</body></html>\n";
 }
 
 }  // namespace lingerd

@@ -30,7 +30,9 @@ font-size:.9rem;overflow-wrap:anywhere}
 .linger-state b::before{content:"\25CF\A0"}
 .linger-up .linger-state{color:var(--good)}
 .linger-busy .linger-state{color:var(--warn)}
-.linger-down .linger-state{color:var(--bad);border-radius:.6rem}
+.linger-down .linger-state{color:var(--bad)}
+.linger .linger-note{color:var(--fall)}
+.linger-down .linger-state{border-radius:.6rem}
 .linger-tiles,.linger-pair{display:grid;gap:.8rem;margin-top:.8rem;
 grid-template-columns:repeat(auto-fit,minmax(min(100%,13rem),1fr))}
 .linger-pair{grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr))}
@@ -41,8 +43,8 @@ border:1px solid var(--line);border-radius:8px;min-width:0}
 .linger-track{fill:var(--gap)}
 .linger-fill{fill:var(--queue)}
 .linger-mark{fill:var(--soft)}
-.linger-full .linger-fill{fill:var(--bad)}
-.linger figcaption{display:flex;flex-wrap:wrap;gap:0 1rem;margin-bottom:.5rem}
+.linger figcaption{display:flex;flex-wrap:wrap;gap:0 1rem;margin-bottom:.6rem}
+.linger figcaption b{flex-grow:1}
 .linger-key{font-weight:400;font-variant-numeric:tabular-nums;white-space:nowrap}
 .linger-key::before{content:"";display:inline-block;width:.65em;height:.65em;margin-right:.4em;
 border-radius:2px;background:currentColor}
@@ -69,11 +71,12 @@ border-radius:3px;opacity:.9}
 .linger th,.linger td{padding:.22rem 0;border-top:1px solid var(--line);font-weight:400;text-align:left;
 vertical-align:baseline}
 .linger td{padding-left:.6rem;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.linger td+td{width:4.2rem;color:var(--soft)}
+.linger td+td{width:3.7rem;color:var(--soft)}
 .linger tfoot th,.linger tfoot td:nth-child(2){font-weight:600}
 .linger-in th{padding-left:1.1rem}
 .linger-look th,.linger-look td{color:var(--fall)}
-.linger caption small{font-weight:400}
+.linger table+small{display:block;padding-top:.5rem;border-top:1px solid var(--line)}
+@media (max-width:30rem){.linger{padding:.7rem}.linger-tiles>div,.linger-pair>*{padding:.7rem}}
 </style>
 )";
 
@@ -85,7 +88,7 @@ font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-seri
 a{color:#2458b8}
 nav{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;font-size:.87rem}
 @media (prefers-color-scheme:dark){body{background:#0d1015;color:#e6e9ef}a{color:#8db4ff}}
-@media (max-width:30rem){body{padding:.5rem}.linger{padding:.7rem!important}}
+@media (max-width:30rem){body{padding:.5rem}}
 </style>
 )";
 

@@ -16,6 +16,7 @@
 #include <string>
 #include <system_error>
 
+#include "lingerd/report_words.h"
 #include "lingerd/unique_fd.h"
 
 namespace lingerd {
@@ -41,7 +42,7 @@ DaemonStatus cannot_open(const std::string& path, int error) {
     case ENOENT:
     case ENOTDIR:
       return down(StatsProblem::kNoPage,
-                  "no file " + path + ": lingerd isn't running, or has another --socket");
+                  "there is no " + path + ": not started, or started with another --socket");
     case EACCES:
     case EPERM:
       return down(StatsProblem::kDenied, path + " may not be read: permission denied");
@@ -125,6 +126,10 @@ std::string other_version(const std::string& path, const Copy& copy) {
          "): upgrade both, then restart lingerd and httpd";
 }
 
+std::uint64_t age_ms(std::uint64_t since_ns, std::uint64_t now_ns) {
+  return now_ns > since_ns ? (now_ns - since_ns) / 1'000'000 : 0;
+}
+
 DaemonStatus read_open(const std::string& path, int fd, std::uint64_t now_ns) {
   if (!is_regular(fd)) return down(StatsProblem::kNotAPage, path + " is not a regular file");
   const std::optional<bool> lock = writer_alive(fd);
@@ -134,7 +139,7 @@ DaemonStatus read_open(const std::string& path, int fd, std::uint64_t now_ns) {
     case ReadResult::kOk:
       break;
     case ReadResult::kTorn:
-      return down(StatsProblem::kNoWriter, "lingerd isn't running: it was killed");
+      return down(StatsProblem::kNoWriter, "killed while it was writing " + path);
     case ReadResult::kNotAPage:
       return down(StatsProblem::kNotAPage, path + " is not a stats page of lingerd");
     case ReadResult::kOtherVersion:
@@ -146,7 +151,7 @@ DaemonStatus read_open(const std::string& path, int fd, std::uint64_t now_ns) {
   status.liveness = liveness(alive, beat, now_ns);
   if (!alive) {
     status.why = StatsProblem::kNoWriter;
-    status.problem = "lingerd isn't running; it last wrote " + path;
+    status.problem = "gone for " + duration_text(age_ms(beat, now_ns)) + ": stopped or killed";
   }
   return status;
 }
