@@ -211,7 +211,7 @@ void Loop::State::accept_peers() {
   if (fine == !paused) return;
   // A listener that can't be accepted from stays readable: don't watch it meanwhile.
   epoll_event event{};
-  event.events = fine ? EPOLLIN : 0;
+  event.events = fine ? std::uint32_t{EPOLLIN} : 0;
   event.data.u64 = kListenerTag;
   epoll_ctl(epoll.get(), EPOLL_CTL_MOD, listener.get(), &event);
   if (!fine) {

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mod_linger/client.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <span>
+
+namespace lingerd {
+namespace {
+
+UniqueFd new_socket() {
+  return UniqueFd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+bool is_gone(int error) {
+  return error == EPIPE || error == ECONNRESET || error == ECONNREFUSED || error == ENOTCONN;
+}
+
+}  // namespace
+
+Client::Client(const char* path) : path_(path), fd_(new_socket()) {}
+
+Client::Result Client::start(std::uint64_t now_ns) {
+  const std::scoped_lock lock(mutex_);
+  const Result result = connect(now_ns);
+  if (result.obstacle != Obstacle::kGreeting) return result;
+  // The one wait of this module, in a child that serves nobody yet: without it the first
+  // connections of each child would fall back for want of a greeting.
+  pollfd waiting{fd_.get(), POLLIN, 0};
+  poll(&waiting, 1, kGreetingWaitMs);
+  return read_greeting(now_ns);
+}
+
+Client::Result Client::hand_off(int socket, const Handoff& handoff, std::uint64_t now_ns,
+                                std::uint64_t times_up) {
+  if (state_.load(std::memory_order_acquire) != State::kReady) {
+    const Result result = make_ready(now_ns, times_up);
+    if (result.obstacle != Obstacle::kNone) return result;
+  }
+  Result result = send(socket, handoff);
+  if (result.obstacle != Obstacle::kDown) return result;
+  // lingerd went away since the last hand-off; a new one may be there already.
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return {Obstacle::kDown, result.error, false};  // another thread is at it
+  backoff_.reset();
+  result = connect(now_ns);
+  if (result.obstacle == Obstacle::kGreeting) result = read_greeting(now_ns);
+  return result.obstacle == Obstacle::kNone ? send(socket, handoff) : result;
+}
+
+Client::Result Client::send(int socket, const Handoff& handoff) {
+  Record record = encode(handoff);
+  iovec vector{&record, sizeof record};
+  alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof socket)]{};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = CMSG_LEN(sizeof socket);
+  auto* header = reinterpret_cast<cmsghdr*>(control);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(sizeof socket);
+  std::memcpy(CMSG_DATA(header), &socket, sizeof socket);
+  if (sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return {};
+  return {is_gone(errno) ? Obstacle::kDown : obstacle_of(errno), errno, true};
+}
+
+Client::Result Client::make_ready(std::uint64_t now_ns, std::uint64_t times_up) {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock()) return {Obstacle::kGreeting};  // another thread is at it
+  switch (state_.load(std::memory_order_relaxed)) {
+    case State::kReady:
+      return {};
+    case State::kGreeting:
+      return read_greeting(now_ns);
+    case State::kDisconnected:
+      break;
+  }
+  const bool up_elsewhere = times_up != times_up_;
+  times_up_ = times_up;
+  if (!up_elsewhere && !backoff_.may_try(now_ns)) return {last_.obstacle, last_.error, false};
+  const Result result = connect(now_ns);
+  return result.obstacle == Obstacle::kGreeting ? read_greeting(now_ns) : result;
+}
+
+// kGreeting when the connection stands. connect() on a Unix socket doesn't wait: it succeeds, or
+// fails (with EAGAIN when the listener's backlog is full).
+Client::Result Client::connect(std::uint64_t now_ns) {
+  state_.store(State::kDisconnected, std::memory_order_release);
+  UniqueFd fresh = new_socket();
+  if (!fresh || !fd_) return disconnect({Obstacle::kBusy, errno, true}, now_ns);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, path_, sizeof address.sun_path - 1);
+  if (::connect(fresh.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return disconnect({obstacle_of(errno), errno, true}, now_ns);
+  }
+  if (dup3(fresh.get(), fd_.get(), O_CLOEXEC) < 0) {
+    return disconnect({Obstacle::kBusy, errno, true}, now_ns);
+  }
+  state_.store(State::kGreeting, std::memory_order_release);
+  return {Obstacle::kGreeting, 0, true};
+}
+
+Client::Result Client::read_greeting(std::uint64_t now_ns) {
+  Greeting greeting;
+  const ssize_t n = recv(fd_.get(), &greeting, sizeof greeting, MSG_DONTWAIT);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return {Obstacle::kGreeting, 0, true};
+  if (n <= 0) return disconnect({Obstacle::kDown, n < 0 ? errno : ECONNRESET, true}, now_ns);
+  const auto bytes = std::as_bytes(std::span(&greeting, 1)).first(static_cast<std::size_t>(n));
+  switch (decode_greeting(bytes)) {
+    case GreetingResult::kWelcome:
+      backoff_.reset();
+      state_.store(State::kReady, std::memory_order_release);
+      return {};
+    case GreetingResult::kDenied:
+      return disconnect({Obstacle::kDenied, 0, true}, now_ns);
+    case GreetingResult::kFull:
+      return disconnect({Obstacle::kBusy, EMFILE, true}, now_ns);
+    case GreetingResult::kOtherVersion:
+    case GreetingResult::kGarbage:
+      break;
+  }
+  return disconnect({Obstacle::kOtherVersion, 0, true}, now_ns);
+}
+
+Client::Result Client::disconnect(Result why, std::uint64_t now_ns) {
+  state_.store(State::kDisconnected, std::memory_order_release);
+  if (UniqueFd unconnected = new_socket(); unconnected && fd_) {
+    dup3(unconnected.get(), fd_.get(), O_CLOEXEC);  // lets go of the connection, keeps the number
+  }
+  backoff_.failed(now_ns);
+  last_ = why;
+  return why;
+}
+
+}  // namespace lingerd

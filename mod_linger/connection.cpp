@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mod_linger/connection.h"
+
+#include <httpd.h>  // before the others, which need it
+
+#include <http_config.h>
+
+#include <new>
+
+#include "mod_linger/module.h"
+
+namespace lingerd {
+namespace {
+
+bool is_clients(const conn_rec* connection) {
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 116)
+  if (connection->outgoing) return false;
+#endif
+  return connection->master == nullptr;
+}
+
+}  // namespace
+
+Connection* connection_of(conn_rec* connection) {
+  return static_cast<Connection*>(ap_get_module_config(connection->conn_config, &linger_module));
+}
+
+int mark_connection(conn_rec* connection) {
+  // event and HTTP/2 come here several times.
+  if (is_clients(connection) && connection_of(connection) == nullptr) {
+    auto* ours = new (apr_palloc(connection->pool, sizeof(Connection))) Connection;
+    ap_set_module_config(connection->conn_config, &linger_module, ours);
+  }
+  return DECLINED;
+}
+
+int note_server(request_rec* request) {
+  conn_rec* connection = request->connection;
+  if (connection->master != nullptr) connection = connection->master;
+  if (Connection* ours = connection_of(connection)) {
+    ours->server.store(request->server, std::memory_order_relaxed);
+  }
+  return DECLINED;
+}
+
+}  // namespace lingerd

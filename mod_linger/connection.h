@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the module remembers of a client's connection, in its pool.
+#pragma once
+
+#include <httpd.h>
+
+#include <atomic>
+
+namespace lingerd {
+
+struct Connection {
+  // The server of the last request: its settings govern. Set by whatever thread reads a request
+  // (HTTP/2 has several), read by the one that closes.
+  std::atomic<server_rec*> server{nullptr};
+  bool closing = false;  // our pre_close hook has begun
+};
+
+// Hooks: process_connection marks a client's connection as ours (nothing else does: not a proxy's
+// connection to its backend, not an HTTP/2 stream), post_read_request notes the server.
+int mark_connection(conn_rec* connection);
+int note_server(request_rec* request);
+
+// Null for every connection that is not a client's.
+[[nodiscard]] Connection* connection_of(conn_rec* connection);
+
+}  // namespace lingerd

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mod_linger/settings.h"
+
+#include <httpd.h>  // before the others, which need it
+
+#include <apr_lib.h>
+#include <apr_strings.h>
+#include <http_core.h>
+#include <sys/un.h>
+
+#include <cstring>
+#include <new>
+#include <string_view>
+
+#include "lingerd/record.h"
+#include "mod_linger/module.h"
+
+namespace lingerd {
+namespace {
+
+Settings& settings_in(cmd_parms* cmd) {
+  return *static_cast<Settings*>(ap_get_module_config(cmd->server->module_config, &linger_module));
+}
+
+const char* set_enabled(cmd_parms* cmd, void*, const char* value) {
+  const bool on = strcasecmp(value, "On") == 0;
+  if (!on && strcasecmp(value, "Off") != 0) {
+    return apr_psprintf(cmd->pool, "Linger: '%s' is neither On nor Off", value);
+  }
+  settings_in(cmd).enabled = on;
+  settings_in(cmd).given.enabled = true;
+  return nullptr;
+}
+
+// httpd's own parser takes anything behind the unit's first letters ("5sec", "5 s").
+bool has_known_unit(const char* value) {
+  while (apr_isdigit(*value)) ++value;
+  const std::string_view unit = value;
+  return unit.empty() || unit == "ms" || unit == "s" || unit == "min" || unit == "h";
+}
+
+const char* parse_duration(cmd_parms* cmd, const char* value, std::uint32_t& ms) {
+  apr_interval_time_t parsed = 0;
+  const bool good = apr_isdigit(*value) && has_known_unit(value) &&
+                    ap_timeout_parameter_parse(value, &parsed, "s") == APR_SUCCESS &&
+                    parsed >= apr_time_from_msec(1) && parsed <= apr_time_from_msec(kMaxDurationMs);
+  if (!good) {
+    return apr_psprintf(cmd->pool,
+                        "%s: '%s' is not a duration from 1ms to %us (a number of seconds, or with "
+                        "one of the units ms, s, min, h)",
+                        cmd->cmd->name, value, kMaxDurationMs / 1000);
+  }
+  ms = static_cast<std::uint32_t>(apr_time_as_msec(parsed));
+  return nullptr;
+}
+
+const char* set_idle(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.idle_ms = true;
+  return parse_duration(cmd, value, settings_in(cmd).idle_ms);
+}
+
+const char* set_cap(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.cap_ms = true;
+  return parse_duration(cmd, value, settings_in(cmd).cap_ms);
+}
+
+const char* set_fallback(cmd_parms* cmd, void*, const char* value) {
+  const bool close = strcasecmp(value, "close") == 0;
+  if (!close && strcasecmp(value, "inline") != 0) {
+    return apr_psprintf(cmd->pool, "LingerFallback: '%s' is neither inline nor close", value);
+  }
+  settings_in(cmd).fallback = close ? Fallback::kClose : Fallback::kInline;
+  settings_in(cmd).given.fallback = true;
+  return nullptr;
+}
+
+const char* set_socket(cmd_parms* cmd, void*, const char* value) {
+  if (const char* problem = ap_check_cmd_context(cmd, GLOBAL_ONLY)) return problem;
+  const char* path = *value != '\0' ? ap_server_root_relative(cmd->pool, value) : nullptr;
+  constexpr std::size_t kLongest = sizeof(sockaddr_un::sun_path) - 1;
+  if (path == nullptr || std::strlen(path) > kLongest) {
+    return apr_psprintf(cmd->pool,
+                        "LingerSocket: '%s' is not a path of 1 to %d bytes, the longest that a "
+                        "Unix socket can have",
+                        value, static_cast<int>(kLongest));
+  }
+  settings_in(cmd).socket_path = path;
+  settings_in(cmd).given.socket_path = true;
+  return nullptr;
+}
+
+using Take1 = const char* (*)(cmd_parms*, void*, const char*);
+
+command_rec directive(const char* name, Take1 setter, const char* help) {
+  // In C++ httpd declares a setter of any signature as one without arguments; the detour by void()
+  // is what compilers take for a deliberate cast.
+  const auto func = reinterpret_cast<cmd_func>(reinterpret_cast<void (*)()>(setter));
+  return {name, func, nullptr, RSRC_CONF, TAKE1, help};
+}
+
+}  // namespace
+
+const command_rec kDirectives[] = {
+    directive("Linger", set_enabled,
+              "On (default): lingerd finishes closing connections; Off: Apache does"),
+    directive("LingerSocket", set_socket, "path of lingerd's socket"),
+    directive("LingerTimeout", set_idle,
+              "seconds of silence after which a linger ends, 1ms to 3600s (default 5)"),
+    directive("LingerTime", set_cap, "seconds that a linger may last, 1ms to 3600s (default 30)"),
+    directive("LingerFallback", set_fallback,
+              "what happens when lingerd can't take a socket: inline (default) or close"),
+    command_rec{}};
+
+void* create_settings(apr_pool_t* pool, server_rec*) {
+  return new (apr_palloc(pool, sizeof(Settings))) Settings;
+}
+
+void* merge_settings(apr_pool_t* pool, void* base, void* added) {
+  auto* merged = new (apr_palloc(pool, sizeof(Settings))) Settings(*static_cast<Settings*>(base));
+  const auto& over = *static_cast<Settings*>(added);
+  if (over.given.enabled) merged->enabled = over.enabled;
+  if (over.given.idle_ms) merged->idle_ms = over.idle_ms;
+  if (over.given.cap_ms) merged->cap_ms = over.cap_ms;
+  if (over.given.fallback) merged->fallback = over.fallback;
+  return merged;
+}
+
+const Settings& settings_of(const server_rec* server) {
+  return *static_cast<Settings*>(ap_get_module_config(server->module_config, &linger_module));
+}
+
+}  // namespace lingerd

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The module's directives: values, defaults, merging and parsing.
+#pragma once
+
+#include <httpd.h>  // before the others, which need it
+
+#include <http_config.h>
+
+#include <cstdint>
+
+namespace lingerd {
+
+enum class Fallback {
+  kInline,  // Apache lingers itself
+  kClose,   // the socket is closed at once
+};
+
+// What governs one server's connections. Allocated from the configuration's pool.
+struct Settings {
+  bool enabled = true;
+  std::uint32_t idle_ms = 5'000;  // LingerTimeout
+  std::uint32_t cap_ms = 30'000;  // LingerTime
+  Fallback fallback = Fallback::kInline;
+  const char* socket_path = "/run/lingerd/lingerd.sock";  // the main server's counts
+  struct {
+    bool enabled, idle_ms, cap_ms, fallback, socket_path;
+  } given{};
+};
+
+// As httpd's module record wants them.
+void* create_settings(apr_pool_t* pool, server_rec* server);
+void* merge_settings(apr_pool_t* pool, void* base, void* added);
+extern const command_rec kDirectives[];
+
+[[nodiscard]] const Settings& settings_of(const server_rec* server);
+
+}  // namespace lingerd

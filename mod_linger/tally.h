@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the module has counted, and how it last found lingerd: one piece of anonymous shared memory
+// of httpd's parent, inherited by every child, that outlives graceful restarts.
+#pragma once
+
+#include <httpd.h>
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <optional>
+
+#include "lingerd/counters.h"
+#include "lingerd/module_ring.h"
+#include "mod_linger/obstacle.h"
+
+namespace lingerd {
+
+class Tally {
+ public:
+  void count(ModuleCounter counter, std::uint64_t by = 1) {
+    counts_[static_cast<std::size_t>(counter)].fetch_add(by, std::memory_order_relaxed);
+  }
+  void count_handoff(std::uint64_t now_ns, std::uint64_t took_ns);
+  void count_fallback(Obstacle obstacle, std::uint64_t now_ns);
+
+  // Fallbacks is the sum of its reasons; kHandoffMicros is kept in nanoseconds until here.
+  [[nodiscard]] ModuleCounters counters() const;
+  [[nodiscard]] ModuleRing ring() const { return ring_.snapshot(); }
+
+  // A change of lingerd's state, seen by this child just now; nothing if another child has seen it
+  // before, so that each change is logged once.
+  struct Change {
+    Obstacle before = Obstacle::kNone;
+    std::uint64_t fallbacks = 0;  // since lingerd was last up
+  };
+  [[nodiscard]] std::optional<Change> found_up() {
+    if (found_.load(std::memory_order_relaxed) == kFoundUp) return std::nullopt;
+    return change_to_up();
+  }
+  [[nodiscard]] std::optional<Change> found(Obstacle obstacle, std::uint64_t now_ns);
+
+  // Rises each time that lingerd is found up again: a child that waits before its next attempt
+  // needn't wait any longer.
+  [[nodiscard]] std::uint64_t times_up() const { return times_up_.load(std::memory_order_relaxed); }
+
+ private:
+  static constexpr std::uint32_t kFoundNothingYet = 0xffffffff;
+  static constexpr std::uint32_t kFoundUp = static_cast<std::uint32_t>(Obstacle::kNone);
+  static constexpr std::uint64_t kBusyLogPeriodNs = 60'000'000'000;
+  [[nodiscard]] std::optional<Change> change_to_up();
+  [[nodiscard]] std::uint64_t fallbacks() const;
+  [[nodiscard]] std::uint64_t get(ModuleCounter counter) const {
+    return counts_[static_cast<std::size_t>(counter)].load(std::memory_order_relaxed);
+  }
+
+  std::array<std::atomic<std::uint64_t>, kModuleCounters> counts_{};
+  std::atomic<std::uint32_t> found_{kFoundNothingYet};
+  std::atomic<std::uint64_t> fallbacks_before_{0};  // when lingerd was last up
+  std::atomic<std::uint64_t> times_up_{0};
+  std::atomic<std::uint64_t> busy_logged_ns_{0};
+  SharedModuleRing ring_;
+};
+
+// Makes the tally, or finds the one that an earlier configuration of this httpd made. Null, after
+// logging why, if there is no memory: httpd then starts without hand-offs.
+[[nodiscard]] Tally* find_or_make_tally(server_rec* server);
+
+}  // namespace lingerd
