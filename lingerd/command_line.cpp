@@ -2,11 +2,15 @@
 #include "lingerd/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <sstream>
 
 #include "lingerd/startup_error.h"
 #include "lingerd/version.h"
@@ -14,39 +18,42 @@
 namespace lingerd {
 namespace {
 
-constexpr char kDescription[] =
-    "lingerd closes TCP connections for Apache httpd: mod_linger hands it each socket whose last "
-    "byte has been sent, and lingerd waits for the client.";
-constexpr char kFooter[] =
-    "The options above are also the keys of the configuration file, without the dashes:\n"
-    "'max-time = 60'. SIGHUP reads it again; SIGTERM takes no more sockets and lets those that\n"
-    "linger end.";
+constexpr char kHead[] =
+    "Usage: lingerd [OPTION]...\n"
+    "Closes TCP connections for Apache httpd: mod_linger hands over each socket whose\n"
+    "last byte has been sent, and lingerd waits for the client.\n"
+    "\n";
+constexpr char kFoot[] =
+    "\n"
+    "All but the last four are also keys of the configuration file, without dashes:\n"
+    "'max-time = 60'. SIGHUP reads it again; SIGTERM takes no more sockets and lets\n"
+    "those that linger end.\n";
 
-// CLI11 splits argv and writes --help; checking values is options.h's, for flags and keys alike.
+// Of the command line alone.
+constexpr std::array<OptionInfo, 4> kCommandInfo{{
+    {"config", "FILE", kDefaultConfigPath, "Read options from there; the default need not exist."},
+    {"check-config", "", "", "Say whether options and configuration file are fine, and exit."},
+    {"version", "", "", "Print the version and exit."},
+    {"help", "", "", "Print this and exit."},
+}};
+
+// CLI11 splits argv; checking values is options.h's, for flags and keys alike.
 struct Parser {
   explicit Parser(CommandLine& out) : command_line(out) {
-    app.name("lingerd");
-    app.footer(kFooter);
+    app.set_help_flag("-h,--help");
     app.allow_extras();  // refused below, in our words
-    app.get_formatter()->column_width(30);
     for (const OptionInfo& info : kOptionInfo) add(info);
-    app.add_option("--config", config_path)
-        ->type_name("FILE")
-        ->description("Read options from there. Default: " + std::string(kDefaultConfigPath) +
-                      ", if there is one.")
-        ->take_last();
-    app.add_flag("--check-config", check_config,
-                 "Say whether the options and the configuration file are fine, and exit.");
-    app.add_flag("--version", version, "Print the version and exit.");
+    app.add_option("--config", config_path)->take_last();
+    app.add_flag("--check-config", check_config);
+    app.add_flag("--version", version);
   }
 
   void add(const OptionInfo& info) {
     const std::string flag = "--" + std::string(info.key);
-    std::string help(info.help);
-    if (!info.default_value.empty()) help += " Default: " + std::string(info.default_value) + ".";
     if (info.value.empty()) {
-      app.add_flag_callback(
-          flag, [this, key = info.key] { assign(key, "yes"); }, help);
+      app.add_flag_function(flag, [this, key = info.key](std::int64_t count) {
+        assign(key, count > 0 ? "yes" : "no");  // --daemon=no, where the file says yes
+      });
       return;
     }
     // A vector, so that giving one twice reaches options.h, which says so better.
@@ -54,9 +61,7 @@ struct Parser {
            flag,
            [this, key = info.key](const std::vector<std::string>& values) {
              for (const std::string& value : values) assign(key, value);
-           },
-           help)
-        ->type_name(std::string(info.value))
+           })
         ->allow_extra_args(false);
   }
 
@@ -65,11 +70,32 @@ struct Parser {
   }
 
   CommandLine& command_line;
-  CLI::App app{kDescription};
+  CLI::App app;
   std::string config_path;
   bool check_config = false;
   bool version = false;
 };
+
+// "  --flag VALUE      help, wrapped": in 80 columns.
+void append_help(std::string& text, const OptionInfo& info) {
+  constexpr std::size_t kIndent = 24;
+  constexpr std::size_t kWidth = 80;
+  std::string line = "  --" + std::string(info.key);
+  if (!info.value.empty()) line += " " + std::string(info.value);
+  std::string help(info.help);
+  if (!info.default_value.empty()) help += " Default: " + std::string(info.default_value) + ".";
+
+  line.resize(std::max(line.size() + 1, kIndent), ' ');
+  std::istringstream words(help);
+  for (std::string word; words >> word;) {
+    if (line.size() + word.size() > kWidth) {
+      text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+      line.assign(kIndent, ' ');
+    }
+    line += word + " ";
+  }
+  text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+}
 
 CommandLine& finish(CommandLine& command_line, Action action, const std::string& text) {
   command_line.action = action;
@@ -93,13 +119,24 @@ bool read_file(const std::string& path, std::string& out) {
 
 }  // namespace
 
+std::string help_text() {
+  std::string text = kHead;
+  for (const OptionInfo& info : kOptionInfo) append_help(text, info);
+  for (const OptionInfo& info : kCommandInfo) append_help(text, info);
+  return text + kFoot;
+}
+
 CommandLine parse_command_line(int argc, const char* const* argv) {
   CommandLine command_line;
   Parser parser(command_line);
   try {
     parser.app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    return finish(command_line, Action::kPrint, parser.app.help());
+    return finish(command_line, Action::kPrint, help_text());
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string what = error.what();
+    return finish(command_line, Action::kRefuse,
+                  what.substr(0, what.find(':')) + ": needs a value; lingerd --help says what");
   } catch (const CLI::ParseError& error) {
     return finish(command_line, Action::kRefuse, error.what());
   }

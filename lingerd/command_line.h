@@ -24,6 +24,7 @@ struct CommandLine {
   std::optional<std::string> config_path;  // none: kDefaultConfigPath, if there is one
 };
 
+[[nodiscard]] std::string help_text();
 [[nodiscard]] CommandLine parse_command_line(int argc, const char* const* argv);
 
 // The options that hold: the file's, and over them the command line's. Throws StartupError. Called
