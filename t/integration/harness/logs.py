@@ -67,6 +67,11 @@ def parse_httpd_line(line):
     return (match["module"], match["level"], match["rest"]) if match else None
 
 
+def lingerd_line_is_quiet(line):
+    """The same for lingerd's log: its first word and its last."""
+    return bool(re.match(r"lingerd: (\d\S* listens at |stopping: \d+ sockets? )", line))
+
+
 def sanitizer_lines(text):
     return [line for line in text.splitlines() if _SANITIZER.search(line)]
 

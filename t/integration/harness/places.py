@@ -3,6 +3,7 @@
 import os
 import pathlib
 import pwd
+import re
 import stat
 import tempfile
 
@@ -45,6 +46,6 @@ def private_dir(name):
     base.chmod(0o755)
     if len(str(base)) > _LONGEST_BASE or (am_root() and not _traversable(base)):
         base = pathlib.Path(tempfile.gettempdir())
-    path = pathlib.Path(tempfile.mkdtemp(prefix=name[:12] + "-", dir=base))
+    path = pathlib.Path(tempfile.mkdtemp(prefix=re.sub(r"\W.*", "", name)[:12] + "-", dir=base))
     path.chmod(0o755)
     return path

@@ -10,10 +10,6 @@ from harness.lingerd import Lingerd
 OPEN = []  # every sandbox that is in use, for the checks after each test
 
 
-def lingerd_line_is_quiet(line):
-    return False
-
-
 class Sandbox:
     def __init__(self, name):
         self.directory = places.private_dir(name)
@@ -54,7 +50,7 @@ class Sandbox:
                                             server.allowed_lines)
                 problems += server.console.unchecked()
             else:
-                problems += logs.unexpected(server.log.unchecked(), lingerd_line_is_quiet,
+                problems += logs.unexpected(server.log.unchecked(), logs.lingerd_line_is_quiet,
                                             server.allowed_lines)
         return problems
 

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What stands behind a proxy: an HTTP server and a WebSocket echo, in threads of the test."""
+import base64
+import contextlib
+import hashlib
+import socket
+import threading
+
+_TIMEOUT = 30
+_WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def read_head(client):
+    head = b""
+    while b"\r\n\r\n" not in head:
+        chunk = client.recv(4096)
+        if not chunk:
+            return head
+        head += chunk
+    return head
+
+
+def _websocket_key(head):
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"sec-websocket-key":
+            return value.strip()
+    return None
+
+
+def websocket_accept(key):
+    return base64.b64encode(hashlib.sha1(key + _WEBSOCKET_GUID).digest())
+
+
+def _answer(client):
+    """A page of 26 bytes; or a WebSocket that echoes whatever it is sent, until EOF."""
+    with client, contextlib.suppress(OSError):
+        head = read_head(client)
+        if not head:
+            return
+        key = _websocket_key(head)
+        if not key:
+            client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 26\r\nConnection: close\r\n\r\n"
+                           b"abcdefghijklmnopqrstuvwxyz")
+            return
+        client.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                       b"Connection: Upgrade\r\nSec-WebSocket-Accept: "
+                       + websocket_accept(key) + b"\r\n\r\n")
+        while data := client.recv(65536):
+            client.sendall(data)
+
+
+@contextlib.contextmanager
+def backend():
+    """Gives the port."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    threads = []
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                client.settimeout(_TIMEOUT)
+                threads.append(threading.Thread(target=_answer, args=(client,), daemon=True))
+                threads[-1].start()
+
+    acceptor = threading.Thread(target=accept, daemon=True)
+    acceptor.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        acceptor.join()
+        for thread in threads:
+            thread.join(_TIMEOUT)

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Speaks to lingerd as an httpd child does, from the words of record.h alone: what two programs
+must agree on, written down a second time."""
+import array
+import socket
+import struct
+import time
+
+MAGIC, GREETING_MAGIC = 0x4C4E4752, 0x4C4E4759
+_RECORD = struct.Struct("=IHHHHIIIQ4Q")
+_GREETING = struct.Struct("=IHHQ")
+WELCOME, DENIED, FULL = 0, 1, 2
+
+
+def record(idle_ms=5000, cap_ms=30000, *, magic=MAGIC, version=1, size=_RECORD.size, kind=1,
+           handed_off_ns=None):
+    stamp = time.monotonic_ns() if handed_off_ns is None else handed_off_ns
+    return _RECORD.pack(magic, version, size, kind, 0, idle_ms, cap_ms, 0, stamp, 0, 0, 0, 0)
+
+
+def tcp_pair():
+    """(client, server) ends of a loopback connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    client.settimeout(60)
+    return client, server
+
+
+class Child:
+    """A connection as each httpd child holds one."""
+
+    def __init__(self, socket_path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(30)
+        self.socket.connect(str(socket_path))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def greeting(self):
+        """The verdict; fails on anything but a greeting of this version."""
+        magic, version, verdict, reserved = _GREETING.unpack(self.socket.recv(100))
+        assert (magic, version, reserved) == (GREETING_MAGIC, 1, 0)
+        return verdict
+
+    def send(self, message, descriptors=()):
+        fds = array.array("i", [d if isinstance(d, int) else d.fileno() for d in descriptors])
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else []
+        self.socket.sendmsg([message], ancillary)
+
+    def hand_off(self, server_end, **fields):
+        """FIN, record, and our copy of the descriptor is gone: as the module does it."""
+        server_end.shutdown(socket.SHUT_WR)
+        self.send(record(**fields), [server_end])
+        server_end.close()
+
+    def lingering_client(self, **fields):
+        """The client's end of a connection that is lingerd's now."""
+        client, server = tcp_pair()
+        self.hand_off(server, **fields)
+        return client
