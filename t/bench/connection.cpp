@@ -10,6 +10,7 @@
 namespace ablinger {
 namespace {
 
+constexpr int kPiecesInATurn = 16;  // a client with much to send doesn't keep others waiting
 constexpr std::uint64_t kNoLimit = std::numeric_limits<std::uint64_t>::max();
 
 // Reads when a timer lets it, not as soon as there is something.
@@ -96,7 +97,7 @@ Connection::Outcome Connection::handshake() {
 
 Connection::Outcome Connection::send(const Options& o, const Script& script, Results& results) {
   const bool last = asked_ >= o.keepalive;
-  for (;;) {
+  for (int turn = 0; turn < kPiecesInATurn; ++turn) {
     const std::string_view piece = script.at(sent_, last);
     if (piece.empty()) {
       all_sent_ = true;
@@ -118,6 +119,8 @@ Connection::Outcome Connection::send(const Options& o, const Script& script, Res
     sent_ += done;
     results.sent_bytes += done;
   }
+  interest_ |= EPOLLOUT;
+  return Outcome::kGoesOn;
 }
 
 Connection::Outcome Connection::receive(const Options& o, Results& results) {

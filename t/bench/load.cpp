@@ -135,7 +135,7 @@ void Load::settle(Connection& connection, Connection::Outcome outcome, std::int6
     case Connection::Outcome::kGoesOn:
       return watch(connection);
     case Connection::Outcome::kResponse:
-      return on_response(connection, now);
+      return on_response(connection);
     case Connection::Outcome::kFailed:
       return on_failure(connection, connection.error(), now);
     case Connection::Outcome::kCutShort:
@@ -153,8 +153,8 @@ void Load::watch(Connection& connection) {
   connection.watched = true;
 }
 
-void Load::on_response(Connection& connection, std::int64_t now) {
-  last_response_ = now;
+void Load::on_response(Connection& connection) {
+  const std::int64_t now = last_response_ = read_clock();
   if (now >= count_from_ && now < end_) {
     ++results_.completed;
     results_.latency.record(static_cast<std::uint64_t>(now - connection.asked_at()));

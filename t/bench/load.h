@@ -47,7 +47,7 @@ class Load {
   void start(unsigned slot, std::int64_t now);
   void advance(Connection& connection, std::int64_t now);
   void settle(Connection& connection, Connection::Outcome outcome, std::int64_t now);
-  void on_response(Connection& connection, std::int64_t now);
+  void on_response(Connection& connection);
   void go_on(Connection& connection, std::int64_t now);
   void become_late(Connection& connection, std::int64_t now);
   void on_failure(Connection& connection, Error error, std::int64_t now);
