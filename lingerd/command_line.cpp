@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdint>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -44,16 +43,15 @@ struct Parser {
     app.allow_extras();  // refused below, in our words
     for (const OptionInfo& info : kOptionInfo) add(info);
     app.add_option("--config", config_path)->take_last();
-    app.add_flag("--check-config", check_config);
-    app.add_flag("--version", version);
+    app.add_flag("--check-config", check_config)->disable_flag_override();
+    app.add_flag("--version", version)->disable_flag_override();
   }
 
   void add(const OptionInfo& info) {
     const std::string flag = "--" + std::string(info.key);
     if (info.value.empty()) {
-      app.add_flag_function(flag, [this, key = info.key](std::int64_t count) {
-        assign(key, count > 0 ? "yes" : "no");  // --daemon=no, where the file says yes
-      });
+      app.add_flag_callback(flag, [this, key = info.key] { assign(key, "yes"); })
+          ->disable_flag_override();
       return;
     }
     // A vector, so that giving one twice reaches options.h, which says so better.
@@ -97,6 +95,14 @@ void append_help(std::string& text, const OptionInfo& info) {
   text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
 }
 
+// CLI11 says "--socket: 1 required TEXT missing", "daemon was given a disallowed flag override".
+std::string in_our_words(const CLI::ArgumentMismatch& error) {
+  const std::string what = error.what();
+  const std::string name = what.substr(0, what.find_first_of(": "));
+  if (what.find("override") != what.npos) return "--" + name + ": takes no value";
+  return name + ": needs a value; lingerd --help says which";
+}
+
 CommandLine& finish(CommandLine& command_line, Action action, const std::string& text) {
   command_line.action = action;
   command_line.text = text;
@@ -134,9 +140,7 @@ CommandLine parse_command_line(int argc, const char* const* argv) {
   } catch (const CLI::CallForHelp&) {
     return finish(command_line, Action::kPrint, help_text());
   } catch (const CLI::ArgumentMismatch& error) {
-    const std::string what = error.what();
-    return finish(command_line, Action::kRefuse,
-                  what.substr(0, what.find(':')) + ": needs a value; lingerd --help says what");
+    return finish(command_line, Action::kRefuse, in_our_words(error));
   } catch (const CLI::ParseError& error) {
     return finish(command_line, Action::kRefuse, error.what());
   }
