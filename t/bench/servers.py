@@ -130,8 +130,9 @@ class Httpd(Server):
         loads = [f"mpm_{mpm}", *self.MODULES]
         lines = [f"LoadModule {m}_module {places.HTTPD_MODULES}/mod_{m}.so" for m in loads]
         if php:
-            lines.append(f"LoadModule php_module {sorted(places.HTTPD_MODULES.glob('libphp*.so'))[-1]}")
-            lines.append("<FilesMatch \\.php$>\n  SetHandler application/x-httpd-php\n</FilesMatch>")
+            library = sorted(places.HTTPD_MODULES.glob("libphp*.so"))[-1]
+            lines += [f"LoadModule php_module {library}", "<FilesMatch \\.php$>",
+                      "  SetHandler application/x-httpd-php", "</FilesMatch>"]
         if lingerd:
             lines += [f"LoadModule linger_module {places.MODULE}",
                       f"LingerSocket {lingerd.socket_path}", linger_config]
@@ -173,8 +174,8 @@ GracefulShutdownTimeout 5
         super().start(command, "/server-status?auto")
 
     def status(self, timeout=10):
-        """server-status?auto as {key: text}. Takes its turn among the clients: on prefork with
-        all processes busy it waits as any of them."""
+        """server-status?auto as {key: text}. It takes its turn among the clients: with all
+        workers busy it waits as they do, and says what was true when it was served."""
         with urllib.request.urlopen(self.url("/server-status?auto"), timeout=timeout) as response:
             lines = response.read().decode().splitlines()
         return dict(line.split(": ", 1) for line in lines if ": " in line)
@@ -224,6 +225,18 @@ http {{
                        "-c", str(self.directory / "nginx.conf")], path)
 
 
+class PrivateLingerd(Lingerd):
+    def stop(self):
+        """Doesn't wait for clients that stay: nobody needs them any more."""
+        if not self.running():
+            return
+        self.terminate()
+        try:
+            self.wait(2)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
 class Peers:
     """A private directory and the servers in it; leaving it stops and removes all of them."""
 
@@ -245,7 +258,7 @@ class Peers:
         return server
 
     def lingerd(self, name, *arguments):
-        server = self.add(Lingerd(self.directory, *arguments, name=name, start=False))
+        server = self.add(PrivateLingerd(self.directory, *arguments, name=name, start=False))
         server.start()
         return server
 
