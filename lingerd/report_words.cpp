@@ -85,6 +85,7 @@ std::string bytes_text(std::uint64_t bytes) {
 
 std::string duration_text(std::uint64_t ms) {
   const std::uint64_t s = ms / 1000;
+  if (ms == 0) return "0 s";
   if (ms < 1000) return std::to_string(ms) + " ms";
   if (s < 60) return rounded(static_cast<double>(ms) / 1000) + " s";
   if (s < 3600) return pair_of(s / 60, "min", s % 60, "s");

@@ -4,3 +4,11 @@
 LINKS_record_test := lingerd/record
 LINKS_counters_test :=
 LINKS_stats_page_test := lingerd/stats_page
+LINKS_options_test := lingerd/options
+LINKS_command_line_test := lingerd/command_line lingerd/options
+LINKS_documents_test := lingerd/command_line lingerd/options
+LINKS_report_test := lingerd/report_auto lingerd/report_chart lingerd/report_html lingerd/report_json \
+                     lingerd/report_metrics lingerd/report_series lingerd/report_words
+LINKS_lingerctl_test := lingerd/lingerctl_check lingerd/lingerctl_text lingerd/report_series \
+                        lingerd/report_words
+LINKS_stats_reader_test := lingerd/stats_reader lingerd/stats_page lingerd/report_words
