@@ -14,6 +14,6 @@ RPM_PACKAGES += python3
 
 # The integration tests: a real httpd (the program, not the service), PHP inside it, and clients.
 DEB_PACKAGES += apache2-bin libapache2-mod-php8.2|libapache2-mod-php python3-pytest
-DEB_PACKAGES += curl openssl nghttp2-client systemd nlohmann-json3-dev
+DEB_PACKAGES += curl openssl nghttp2-client systemd
 RPM_PACKAGES += httpd mod_ssl mod_http2 php python3-pytest
-RPM_PACKAGES += curl openssl nghttp2 systemd json-devel
+RPM_PACKAGES += curl openssl nghttp2 systemd
