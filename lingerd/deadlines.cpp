@@ -61,6 +61,11 @@ void DeadlineQueue::disarm(SocketId id) {
   link.list = kUnarmed;
 }
 
+std::optional<DeadlineQueue::Armed> DeadlineQueue::armed(SocketId id) const {
+  if (id >= links_.size() || links_[id].list == kUnarmed) return std::nullopt;
+  return Armed{links_[id].deadline, lists_[links_[id].list].duration_ms};
+}
+
 std::optional<Due> DeadlineQueue::next() const {
   std::optional<Due> first;
   for_each_head([&](SocketId id) {

@@ -34,6 +34,12 @@ class DeadlineQueue {
   void disarm(SocketId id);  // no-op when it isn't armed
   [[nodiscard]] std::optional<Due> next() const;
 
+  struct Armed {
+    MonoMillis deadline = 0;
+    std::uint32_t duration_ms = 0;  // of the list that it is in
+  };
+  [[nodiscard]] std::optional<Armed> armed(SocketId id) const;
+
   // Calls `visit` with the longest-armed socket of each list.
   template <typename Visit>
   void for_each_head(Visit visit) const {

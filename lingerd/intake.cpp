@@ -81,7 +81,7 @@ bool Intake::accept_peers(int listener_fd, std::uint64_t now_ns) {
   for (std::size_t i = 0; i < kBatch; ++i) {
     UniqueFd fd(accept4(listener_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd) {
-      admit_peer(std::move(fd), now_ns);
+      admit_peer(std::move(fd), now_ns, false);
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -90,7 +90,18 @@ bool Intake::accept_peers(int listener_fd, std::uint64_t now_ns) {
   return true;
 }
 
-void Intake::admit_peer(UniqueFd fd, std::uint64_t now_ns) {
+void Intake::readmit(UniqueFd fd, std::uint64_t now_ns) {
+  admit_peer(std::move(fd), now_ns, true);
+}
+
+std::vector<int> Intake::descriptors() const {
+  std::vector<int> out;
+  out.reserve(peers_.size());
+  for (const auto& [fd, peer] : peers_) out.push_back(fd);
+  return out;
+}
+
+void Intake::admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted) {
   ucred credentials{};
   socklen_t size = sizeof credentials;
   if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return;
@@ -110,7 +121,7 @@ void Intake::admit_peer(UniqueFd fd, std::uint64_t now_ns) {
              "a connection: as many are open as descriptors allow; raise LimitNOFILE", now_ns);
     return;
   }
-  greet(raw, Verdict::kWelcome);
+  if (!greeted) greet(raw, Verdict::kWelcome);
   peers_.emplace(raw, std::move(peer));
 }
 

@@ -35,6 +35,10 @@ class Intake {
   // many sockets arrived.
   std::size_t receive(int peer_fd, std::uint32_t epoll_events, std::uint64_t now_ns, bool quick);
 
+  // Restart without loss: the peers' descriptors, and a peer that an earlier lingerd had greeted.
+  [[nodiscard]] std::vector<int> descriptors() const;
+  void readmit(UniqueFd fd, std::uint64_t now_ns);
+
   // Takes no more from anybody: nothing that a peer's send() has accepted gets lost.
   void close_all(std::uint64_t now_ns);
 
@@ -49,7 +53,7 @@ class Intake {
   };
   struct Batch;
 
-  void admit_peer(UniqueFd fd, std::uint64_t now_ns);
+  void admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted);
   int receive_batch(int peer_fd);
   bool take(const Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick);
   void reject(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns);

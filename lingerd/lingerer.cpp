@@ -214,6 +214,69 @@ void Lingerer::end_all(std::uint64_t now_ns) {
   fresh_.clear();
 }
 
+std::vector<std::pair<SocketId, CarriedSocket>> Lingerer::carry_out() const {
+  std::vector<std::pair<SocketId, CarriedSocket>> out;
+  out.reserve(held_);
+  for (SocketId id = 0; id < slots_.size(); ++id) {
+    const Slot& slot = slots_[id];
+    if (slot.phase != Phase::kWatched) continue;
+    CarriedSocket socket;
+    socket.started_ms = slot.started;
+    if (const auto cap = cap_.armed(id)) {
+      socket.cap_deadline_ms = cap->deadline;
+      socket.cap_ms = cap->duration_ms;
+    }
+    if (const auto idle = idle_.armed(id)) {
+      socket.idle_deadline_ms = idle->deadline;
+      socket.idle_wait_ms = idle->duration_ms;
+    }
+    socket.idle_ms = slot.patience.idle_ms;
+    socket.unsent = slot.patience.unsent;
+    socket.quiet_looks = slot.patience.quiet_looks;
+    socket.rescued = slot.rescued ? 1 : 0;
+    out.emplace_back(id, socket);
+  }
+  return out;
+}
+
+void Lingerer::carry_in(const DaemonCounters& counters,
+                        std::vector<std::pair<SocketId, CarriedSocket>> sockets,
+                        std::uint64_t now_ns) {
+  counters_ = counters;
+  counters_[kQueueLimit] = max_connections_;
+  // A socket that didn't arrive has ended all the same.
+  const std::uint64_t lost =
+      counters[kQueue] - std::min<std::uint64_t>(counters[kQueue], sockets.size());
+  counters_[kEvicted] += lost;
+  counters_[kQueue] = 0;
+  for (const auto& [id, socket] : sockets) {
+    if (id >= slots_.size()) slots_.resize(std::size_t{id} + 1);
+    Slot& slot = slots_[id];
+    slot.started = std::min<MonoMillis>(socket.started_ms, to_millis(now_ns));
+    slot.generation = 1;
+    slot.patience = {.idle_ms = socket.idle_ms,
+                     .unsent = socket.unsent,
+                     .quiet_looks = static_cast<std::uint8_t>(socket.quiet_looks)};
+    slot.rescued = socket.rescued != 0;
+    slot.phase = Phase::kWatched;
+    ++held_;
+    ++counters_[kQueue];
+  }
+  // A list stays sorted if it is filled in the order of its deadlines.
+  std::ranges::sort(sockets, {}, [](const auto& s) { return s.second.cap_deadline_ms; });
+  for (const auto& [id, socket] : sockets) {
+    cap_.arm(id, socket.cap_deadline_ms - socket.cap_ms, socket.cap_ms);
+  }
+  std::ranges::sort(sockets, {}, [](const auto& s) { return s.second.idle_deadline_ms; });
+  for (const auto& [id, socket] : sockets) {
+    idle_.arm(id, socket.idle_deadline_ms - socket.idle_wait_ms, socket.idle_wait_ms);
+  }
+  for (const auto& [id, socket] : sockets) {
+    if (!ops_.watch(id, slots_[id].generation)) give_up(id, kEvicted, now_ns);
+  }
+  make_room(0, now_ns);
+}
+
 std::uint64_t Lingerer::oldest_ns() const {
   MonoMillis oldest = 0;
   cap_.for_each_head([&](SocketId id) {

@@ -12,8 +12,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
+#include "lingerd/carry.h"
 #include "lingerd/counters.h"
 #include "lingerd/deadlines.h"
 #include "lingerd/drain.h"
@@ -59,6 +61,13 @@ class Lingerer {
 
   // Ends everything, as if its cap had come.
   void end_all(std::uint64_t now_ns);
+
+  // Restart without loss. carry_out() says what the next lingerd must know of each watched socket;
+  // settle() first, so that none is fresh. carry_in() takes that over, before anything arrives:
+  // sockets without a state of their own go through arrive().
+  [[nodiscard]] std::vector<std::pair<SocketId, CarriedSocket>> carry_out() const;
+  void carry_in(const DaemonCounters& counters,
+                std::vector<std::pair<SocketId, CarriedSocket>> sockets, std::uint64_t now_ns);
 
   [[nodiscard]] std::size_t size() const { return held_; }  // fresh ones included
   [[nodiscard]] bool has_fresh() const { return !fresh_.empty(); }

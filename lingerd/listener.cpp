@@ -6,7 +6,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -135,19 +134,13 @@ int option_of(int fd, int option) {
 
 }  // namespace
 
-Listener Listener::make(const Options& options, const Identities& ids) {
-  const int handed = sd_listen_fds(1);
-  if (handed == 0) return bind(options, ids);
-  if (handed == 1) return adopt(SD_LISTEN_FDS_START);
-  throw StartupError(
-      ExitStatus::kNotConfigured,
-      handed < 0 ? "systemd's sockets can't be taken: " + std::string(std::strerror(-handed))
-                 : "systemd handed over " + std::to_string(handed) +
-                       " sockets; the unit must have one ListenSequentialPacket=");
+Listener Listener::make(const Options& options, const Identities& ids, Inheritance& inheritance) {
+  if (!inheritance.listener) return bind(options, ids);
+  return adopt(std::move(inheritance.listener), !inheritance.listener_is_ours);
 }
 
-Listener Listener::adopt(int fd) {
-  UniqueFd socket(fd);
+Listener Listener::adopt(UniqueFd socket, bool from_systemd) {
+  const int fd = socket.get();
   if (option_of(fd, SO_DOMAIN) != AF_UNIX || option_of(fd, SO_TYPE) != SOCK_SEQPACKET ||
       option_of(fd, SO_ACCEPTCONN) != 1) {
     throw StartupError(ExitStatus::kNotConfigured,
@@ -170,7 +163,7 @@ Listener Listener::adopt(int fd) {
   }
   // accept4(2) must not wait for a connection that is gone again.
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
-  return {std::move(socket), path, true};
+  return {std::move(socket), path, from_systemd};
 }
 
 Listener Listener::bind(const Options& options, const Identities& ids) {

@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "lingerd/handover.h"
 #include "lingerd/identity.h"
 #include "lingerd/options.h"
 #include "lingerd/unique_fd.h"
@@ -16,8 +17,9 @@ namespace lingerd {
 class Listener {
  public:
   // systemd's socket, if systemd started us with one: then socket, socket-mode and socket-group are
-  // the unit's, and the file isn't ours to remove. Otherwise binds options.socket.
-  static Listener make(const Options& options, const Identities& ids);
+  // the unit's, and the file isn't ours to remove. Or the one that an earlier lingerd had bound.
+  // Otherwise binds options.socket.
+  static Listener make(const Options& options, const Identities& ids, Inheritance& inheritance);
 
   Listener(Listener&& other) noexcept;
   Listener& operator=(Listener&&) = delete;
@@ -29,6 +31,9 @@ class Listener {
   // descriptor is open: then no new file can have the old one's inode number.
   void remove_file();
 
+  // A successor listens there: the file stays.
+  void leave_file() { bound_here_ = false; }
+
   // The descriptor, once: it goes to the loop, which closes it when it stops.
   [[nodiscard]] UniqueFd take() { return std::move(fd_); }
   [[nodiscard]] const std::string& path() const { return path_; }
@@ -36,7 +41,7 @@ class Listener {
 
  private:
   Listener(UniqueFd fd, std::string path, bool from_systemd);
-  static Listener adopt(int fd);
+  static Listener adopt(UniqueFd socket, bool from_systemd);
   static Listener bind(const Options& options, const Identities& ids);
 
   UniqueFd fd_;

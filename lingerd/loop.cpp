@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include "lingerd/carry.h"
 #include "lingerd/intake.h"
 #include "lingerd/lingerer.h"
 #include "lingerd/log.h"
@@ -52,20 +53,22 @@ UniqueFd checked(int fd, const char* what) {
 UniqueFd signal_fd() {
   sigset_t signals;
   sigemptyset(&signals);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) sigaddset(&signals, signal);
   return checked(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd");
 }
 
 }  // namespace
 
 struct Loop::State {
-  State(const LoopSettings& with, UniqueFd listening, const std::string& stats_path)
+  State(const LoopSettings& with, UniqueFd listening, const std::string& stats_path,
+        const CarriedState& carried)
       : settings(with),
         now(monotonic_ns()),
+        started_ns(carried.started_ns != 0 ? carried.started_ns : now),
         epoll(checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
         signals(signal_fd()),
         listener(std::move(listening)),
-        stats(stats_path, now),
+        stats(stats_path, started_ns),
         sockets(epoll.get()),
         lingerer(sockets, settings.max_connections, settings.max_time_ms),
         intake(lingerer, epoll.get(), settings.max_peers) {
@@ -93,10 +96,14 @@ struct Loop::State {
   void read_signals();
   void reload_settings();
   void begin_stop();
+  void take_over(const CarriedState& carried, CarryResult result,
+                 std::vector<UniqueFd> descriptors);
+  void hand_over();
   [[nodiscard]] bool finished() const;
 
   LoopSettings settings;
   std::uint64_t now;
+  std::uint64_t started_ns;  // when the counters began, in this process or an earlier one
   UniqueFd epoll;
   UniqueFd signals;
   UniqueFd listener;
@@ -108,6 +115,7 @@ struct Loop::State {
   std::function<LoopSettings()> reload;
   std::function<void()> ready;
   std::function<void()> stopping;
+  std::function<bool(const Parcel&, int)> replace;
 
   std::array<epoll_event, kEventsAtOnce> events;
   std::size_t arrived = 0;  // in this turn
@@ -117,10 +125,22 @@ struct Loop::State {
   std::uint64_t next_watchdog_ns = 0;
   std::uint64_t accept_again_ns = 0;  // nonzero: the listener is paused until then
   std::uint64_t stop_by_ns = 0;       // nonzero: no more sockets, end all by then
+  bool handed_over = false;           // everything is a successor's
 };
 
-Loop::Loop(const LoopSettings& settings, UniqueFd listener, const std::string& stats_path)
-    : state_(std::make_unique<State>(settings, std::move(listener), stats_path)) {
+Loop::Loop(const LoopSettings& settings, UniqueFd listener, const std::string& stats_path,
+           std::optional<Parcel> inherited) {
+  CarriedState carried;
+  CarryResult result = CarryResult::kOk;
+  Unpacked unpacked;
+  if (inherited) {
+    unpacked = unpack(std::move(*inherited));
+    result = decode(unpacked.state, monotonic_ns() / kMilli, carried);
+  }
+  state_ = std::make_unique<State>(settings, std::move(listener), stats_path, carried);
+  if (inherited) {
+    state_->take_over(carried, result, std::move(unpacked.descriptors));
+  }
   if (!state_->stats.problem().empty()) {
     log::write(log::Level::kWarning,
                "no stats page, so server-status and lingerctl will say that lingerd is down: %s",
@@ -140,16 +160,24 @@ void Loop::on_stopping(std::function<void()> stopping) {
   state_->stopping = std::move(stopping);
 }
 
+void Loop::on_replace(std::function<bool(const Parcel&, int)> replace) {
+  state_->replace = std::move(replace);
+}
+
 void Loop::run() {
   state_->publish();
   if (state_->ready) state_->ready();
   while (!state_->finished()) state_->turn();
+  if (state_->handed_over) {
+    state_->stats.leave();
+    return;
+  }
   state_->lingerer.end_all(state_->now);
   state_->publish();
 }
 
 bool Loop::State::finished() const {
-  return stop_by_ns != 0 && (lingerer.size() == 0 || now >= stop_by_ns);
+  return handed_over || (stop_by_ns != 0 && (lingerer.size() == 0 || now >= stop_by_ns));
 }
 
 void Loop::State::turn() {
@@ -236,6 +264,8 @@ void Loop::State::read_signals() {
   while (::read(signals.get(), &info, sizeof info) == sizeof info) {
     if (info.ssi_signo == SIGHUP) {
       reload_settings();
+    } else if (info.ssi_signo == SIGUSR2) {
+      hand_over();
     } else {
       begin_stop();
     }
@@ -250,6 +280,58 @@ void Loop::State::reload_settings() {
   settings.allowed_uids = fresh.allowed_uids;
   lingerer.set_limits(settings.max_connections, settings.max_time_ms, now);
   intake.set_allowed(settings.allowed_uids);
+}
+
+// Everything that another lingerd needs to go on, in one parcel. Our own copies stay until this
+// process ends: if no successor can be had, nothing has happened.
+void Loop::State::hand_over() {
+  if (!replace || stop_by_ns != 0) return;
+  lingerer.settle(now);
+  try {
+    CarriedState state;
+    state.started_ns = started_ns;
+    state.counters = lingerer.counters();
+    std::vector<int> descriptors;
+    for (const auto& [id, socket] : lingerer.carry_out()) {
+      state.sockets.push_back(socket);
+      descriptors.push_back(static_cast<int>(id));
+    }
+    const std::vector<int> peers = intake.descriptors();
+    descriptors.insert(descriptors.end(), peers.begin(), peers.end());
+    log::write(log::Level::kNotice, "handing over %zu sockets and %zu peers", state.sockets.size(),
+               peers.size());
+    handed_over = replace(pack(encode(state), descriptors), listener.get());
+  } catch (const std::exception& problem) {
+    log::write(log::Level::kError, "can't hand over, going on: %s", problem.what());
+  }
+}
+
+// What an earlier lingerd left. Without a state that can be read (another version's) the sockets
+// still linger, as if they had just come.
+void Loop::State::take_over(const CarriedState& carried, CarryResult result,
+                            std::vector<UniqueFd> descriptors) {
+  constexpr Handoff kAnew{.idle_ms = 5'000, .cap_ms = 30'000};
+  if (result != CarryResult::kOk) {
+    log::write(log::Level::kWarning,
+               "the sockets that came with the start have a state of %s: their time begins anew",
+               result == CarryResult::kOtherVersion ? "another version" : "an unknown kind");
+  }
+  std::vector<std::pair<SocketId, CarriedSocket>> sockets;
+  std::vector<SocketId> anew;
+  for (UniqueFd& fd : descriptors) {
+    SocketId id = 0;
+    if (!KernelSockets::adopt(fd, id)) {
+      intake.readmit(std::move(fd), now);
+    } else if (sockets.size() < carried.sockets.size()) {
+      sockets.emplace_back(id, carried.sockets[sockets.size()]);
+    } else {
+      anew.push_back(id);
+    }
+  }
+  const std::size_t count = sockets.size() + anew.size();
+  lingerer.carry_in(carried.counters, std::move(sockets), now);
+  for (const SocketId id : anew) lingerer.arrive(id, kAnew, now, true);
+  log::write(log::Level::kNotice, "took over %zu sockets and %zu peers", count, intake.peers());
 }
 
 void Loop::State::begin_stop() {

@@ -8,9 +8,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "lingerd/handover.h"
 #include "lingerd/unique_fd.h"
 
 namespace lingerd {
@@ -27,9 +29,11 @@ class Loop {
  public:
   // Takes the listening SOCK_SEQPACKET socket. `stats_path` is where the stats page goes: if it
   // can't be made the loop logs why and runs without one. Throws std::system_error if epoll or
-  // signalfd can't be had. SIGTERM, SIGINT and SIGHUP must be blocked by the caller (the loop reads
-  // them from a signalfd).
-  Loop(const LoopSettings& settings, UniqueFd listener, const std::string& stats_path);
+  // signalfd can't be had. SIGTERM, SIGINT, SIGHUP and SIGUSR2 must be blocked by the caller (the
+  // loop reads them from a signalfd). `inherited` is what an earlier lingerd left: its sockets,
+  // deadlines, counters and peers go on.
+  Loop(const LoopSettings& settings, UniqueFd listener, const std::string& stats_path,
+       std::optional<Parcel> inherited = std::nullopt);
   ~Loop();
 
   // Called on SIGHUP; returns the settings to go on with (max_connections, max_time_ms and
@@ -40,7 +44,12 @@ class Loop {
   void on_ready(std::function<void()> ready);
   void on_stopping(std::function<void()> stopping);
 
-  // Runs until SIGTERM or SIGINT, then until the last linger has ended or max_time_ms is over.
+  // Called on SIGUSR2 with everything packed: true ends the loop at once, the sockets being the
+  // successor's (or the call doesn't return at all); false goes on as if nothing had been.
+  void on_replace(std::function<bool(const Parcel&, int listener)> replace);
+
+  // Runs until SIGTERM or SIGINT, then until the last linger has ended or max_time_ms is over; or
+  // until on_replace's callback has found a successor.
   void run();
 
  private:

@@ -4,10 +4,13 @@
 #include <cstdio>
 #include <exception>
 #include <optional>
+#include <string>
+#include <utility>
 
 #include "lingerd/command_line.h"
 #include "lingerd/configuration.h"
 #include "lingerd/daemonize.h"
+#include "lingerd/handover.h"
 #include "lingerd/listener.h"
 #include "lingerd/log.h"
 #include "lingerd/loop.h"
@@ -24,7 +27,7 @@ void arrange_signals() {
   std::signal(SIGPIPE, SIG_IGN);
   sigset_t of_the_loop;
   sigemptyset(&of_the_loop);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&of_the_loop, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) sigaddset(&of_the_loop, signal);
   sigprocmask(SIG_BLOCK, &of_the_loop, nullptr);
 }
 
@@ -34,14 +37,49 @@ void say_ready(const Listener& listener, const LoopSettings& settings) {
              settings.max_connections, settings.max_peers);
 }
 
-void serve(Configuration& configuration, Readiness& readiness) {
+// The program that this is now, and how it was called: what an upgrade puts there takes over.
+struct Invocation {
+  std::string binary;
+  char** arguments;
+};
+
+// SIGUSR2: systemd keeps everything for the lingerd that it starts next; without systemd this
+// process becomes that lingerd.
+bool replace(const Invocation& invocation, const Parcel& parcel, int listener) {
+  std::string problem;
+  if (started_by_systemd()) {
+    if (store_with_systemd(parcel, problem)) return true;
+  } else {
+    become_successor(parcel, listener, invocation.binary, invocation.arguments, problem);
+  }
+  log::write(log::Level::kError, "no successor, going on: %s", problem.c_str());
+  return false;
+}
+
+// A successor's pidfile names it already; that it can't be written (any more) is no reason to drop
+// sockets.
+void write_pidfile(const std::string& path, std::optional<PidFile>& pidfile) {
+  if (path.empty()) return;
+  try {
+    pidfile.emplace(path);
+  } catch (const StartupError& error) {
+    if (!is_successor()) throw;
+    log::write(log::Level::kWarning, "%s", error.what());
+  }
+}
+
+void serve(Configuration& configuration, const Invocation& invocation, Inheritance inheritance,
+           Readiness& readiness) {
   const Options& options = configuration.options();
 
   // What is bound, written and mapped here goes away in the reverse order, at the end of life.
   std::optional<PidFile> pidfile;
-  if (!options.pidfile.empty()) pidfile.emplace(options.pidfile);
-  Listener listener = Listener::make(options, configuration.identities());
-  Loop loop(configuration.loop_settings(), listener.take(), listener.path() + ".stats");
+  write_pidfile(options.pidfile, pidfile);
+  Listener listener = Listener::make(options, configuration.identities(), inheritance);
+  std::optional<Parcel> parcel;
+  if (inheritance.has_parcel()) parcel = inheritance.take_parcel();
+  Loop loop(configuration.loop_settings(), listener.take(), listener.path() + ".stats",
+            std::move(parcel));
 
   // Only now: the socket, the stats page and the pidfile may be in directories of root's.
   if (configuration.identities().user) become(*configuration.identities().user);
@@ -56,6 +94,11 @@ void serve(Configuration& configuration, Readiness& readiness) {
     notify_stopping();
     listener.remove_file();
   });
+  loop.on_replace([&](const Parcel& everything, int socket) {
+    if (!replace(invocation, everything, socket)) return false;
+    listener.leave_file();
+    return true;
+  });
   loop.run();
 }
 
@@ -66,7 +109,7 @@ int fail(Readiness& readiness, ExitStatus status, const std::string& why) {
   return static_cast<int>(status);
 }
 
-int run(const CommandLine& command_line) {
+int run(const CommandLine& command_line, const Invocation& invocation) {
   Readiness readiness;
   try {
     Configuration configuration(command_line, raise_descriptor_limit());
@@ -75,11 +118,12 @@ int run(const CommandLine& command_line) {
       return 0;
     }
     arrange_signals();
+    Inheritance inheritance = take_inheritance();
     if (configuration.options().daemon) {
-      readiness = daemonize();
+      if (!is_successor()) readiness = daemonize();
       log::to_syslog();
     }
-    serve(configuration, readiness);
+    serve(configuration, invocation, std::move(inheritance), readiness);
     return 0;
   } catch (const StartupError& error) {
     return fail(readiness, error.status(), error.what());
@@ -93,6 +137,7 @@ int run(const CommandLine& command_line) {
 
 int main(int argc, char** argv) {
   using namespace lingerd;
+  const Invocation invocation{own_binary(), argv};
   const CommandLine command_line = parse_command_line(argc, argv);
   switch (command_line.action) {
     case Action::kPrint:
@@ -103,6 +148,6 @@ int main(int argc, char** argv) {
       return static_cast<int>(ExitStatus::kBadArgument);
     case Action::kRun:
     case Action::kCheckConfig:
-      return run(command_line);
+      return run(command_line, invocation);
   }
 }

@@ -14,7 +14,7 @@
 
 namespace lingerd {
 
-StatsFile::StatsFile(std::string path, std::uint64_t now_ns) : path_(std::move(path)) {
+StatsFile::StatsFile(std::string path, std::uint64_t started_ns) : path_(std::move(path)) {
   void* page = map_file();
   if (page == MAP_FAILED) {
     problem_ = path_ + ": " + std::strerror(errno);
@@ -24,7 +24,7 @@ StatsFile::StatsFile(std::string path, std::uint64_t now_ns) : path_(std::move(p
     if (page == MAP_FAILED) throw std::system_error(errno, std::system_category(), "mmap");
   }
   page_ = static_cast<StatsPage*>(page);
-  writer_.emplace(*page_, now_ns, static_cast<std::uint64_t>(getpid()));
+  writer_.emplace(*page_, started_ns, static_cast<std::uint64_t>(getpid()));
 }
 
 // MAP_FAILED with errno if any step fails.

@@ -15,12 +15,15 @@ class StatsFile {
   // Makes `path` anew beside an earlier one and renames it there, so that a reader sees a whole
   // page or none; readable for everybody, writable for this process's user alone. Without a file (a
   // full disk, a read-only directory) the page is private memory and `problem()` says why.
-  StatsFile(std::string path, std::uint64_t now_ns);
+  // `started_ns`: when the counters began.
+  StatsFile(std::string path, std::uint64_t started_ns);
   ~StatsFile();  // removes the file, if it is still this one
   StatsFile(const StatsFile&) = delete;
   StatsFile& operator=(const StatsFile&) = delete;
 
   [[nodiscard]] const std::string& problem() const { return problem_; }
+  // Leaves the file in place at the end: the next lingerd puts its own there.
+  void leave() { fd_.reset(); }
   void publish(const StatsUpdate& update) { writer_->publish(update); }
 
  private:
