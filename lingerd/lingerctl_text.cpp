@@ -147,8 +147,7 @@ class Screen {
     const double per_second = static_cast<double>(value(c) - then.snapshot.counters[c]) / seconds;
     if (c == kDrainedBytes) return bytes_text(static_cast<std::uint64_t>(per_second)) + "/s";
     if (c == kWorkerMillisFreed) return shortest(per_second / 1000) + " processes";
-    return per_second < 100 ? shortest(per_second)
-                            : grouped(static_cast<std::uint64_t>(per_second + 0.5));
+    return rate_text(per_second);
   }
 
   const Report& report_;

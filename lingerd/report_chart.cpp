@@ -47,18 +47,22 @@ std::string area_path(const std::string& line, const Run& run, double top) {
   return line + "V" + y_of(0, top) + "H" + std::to_string(run.begin) + half + "Z";
 }
 
+// One path of class linger-<name>-<part>.
+void draw_path(std::string& out, const Curve& curve, const char* part, const char* paint,
+               const std::string& path) {
+  out.append("<path class=\"linger-").append(curve.name).append(part).append(paint);
+  out.append(curve.colour).append("\" d=\"").append(path).append("\"/>");
+}
+
 void draw_curve(std::string& out, const Curve& curve, double top) {
-  const std::string name(curve.name);
-  const std::string colour(curve.colour);
   for (Run run = next_run(*curve.series, 0, true); run.begin < run.end;
        run = next_run(*curve.series, run.end, true)) {
     const std::string line = line_path(*curve.series, run, top);
-    out += "<path class=\"linger-" + name + "-area\" fill=\"" + colour +
-           "\" fill-opacity=\".16\" d=\"" + area_path(line, run, top) + "\"/>";
-    out += "<path class=\"linger-" + name + "-line\" fill=\"none\" stroke=\"" + colour +
-           "\" stroke-width=\"1.6\" stroke-linejoin=\"round\" vector-effect=\"non-scaling-stroke\""
-           " d=\"" +
-           line + "\"/>";
+    draw_path(out, curve, "-area", "\" fill-opacity=\".16\" fill=\"", area_path(line, run, top));
+    draw_path(out, curve, "-line",
+              "\" fill=\"none\" stroke-width=\"1.6\" stroke-linejoin=\"round\""
+              " vector-effect=\"non-scaling-stroke\" stroke=\"",
+              line);
   }
 }
 

@@ -3,6 +3,7 @@
 // in <dt> and <pre>: neither is used here.
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <span>
 
 #include "lingerd/report.h"
@@ -46,9 +47,9 @@ const CounterInfo& info(ModuleCounter c) {
 
 // In the ten minutes of the charts. Zero without the module.
 std::uint64_t recent_fallbacks(const Report& report) {
-  double sum = 0;
-  for (const auto& value : fallback_series(report)) sum += *value * kRingSeconds;
-  return static_cast<std::uint64_t>(sum + 0.5);
+  double per_second = 0;
+  for (const auto& value : fallback_series(report)) per_second += *value;
+  return static_cast<std::uint64_t>(std::llround(per_second * kRingSeconds));
 }
 
 void head(std::string& out, const Report& report) {
@@ -98,8 +99,7 @@ void tiles(std::string& out, const DaemonCounters& c) {
 }
 
 std::string per_second(const Series& series) {
-  const double value = series.back().value_or(0);
-  return (value < 100 ? shortest(value) : grouped(static_cast<std::uint64_t>(value + 0.5))) + "/s";
+  return rate_text(series.back().value_or(0)) + "/s";
 }
 
 bool any(const Series& series) {

@@ -2,6 +2,7 @@
 #include "lingerd/report_words.h"
 
 #include <array>
+#include <cmath>
 #include <cstdio>
 
 namespace lingerd {
@@ -72,6 +73,11 @@ std::string shortest(double value) {
   std::string out = text.data();
   if (out.ends_with(".0")) out.resize(out.size() - 2);
   return out;
+}
+
+std::string rate_text(double per_second) {
+  if (per_second < 100) return shortest(per_second);
+  return grouped(static_cast<std::uint64_t>(std::llround(per_second)));
 }
 
 std::string bytes_text(std::uint64_t bytes) {
