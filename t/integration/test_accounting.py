@@ -5,7 +5,7 @@ import pytest
 
 from harness import clients, stats
 from harness.httpd import FATES, content
-from harness.waiting import wait_equal, wait_until
+from harness.waiting import wait_equal
 
 CONFIG = """
 <VirtualHost 127.0.0.1:@main@>
@@ -40,8 +40,12 @@ def wait_counted(httpd, before, **expected):
     wait_equal(grown, wanted, "connections by fate")
 
 
-def wait_in_lingerd(lingerd, total):
-    wait_equal(lambda: lingerd.counters()["LingerTotal"], total, "sockets taken over")
+def wait_settled(httpd, lingerd):
+    """Waits until lingerd has got, and ended, everything that was handed off; the counters then."""
+    handed_off = httpd.status()["LingerHandoffs"]
+    wait_equal(lambda: lingerd.counters()["LingerTotal"], handed_off, "sockets taken over")
+    wait_equal(lingerd.queue, 0, "sockets in lingerd")
+    return lingerd.counters()
 
 
 def test_late_close_is_a_hand_off(site):
@@ -101,9 +105,8 @@ def test_a_mix_adds_up(site):
     """All of them at once, on all processes. Would catch counters that lose updates, and lingerd's
     totals when they part from the module's."""
     httpd, lingerd = site
-    wait_equal(lingerd.queue, 0, "sockets of an earlier test in lingerd")
+    ends_before = wait_settled(httpd, lingerd)
     before = httpd.status()
-    ends_before = lingerd.counters()
     held, resetters = [], []
     for _ in range(10):
         held.append(clients.late_closer(httpd.port)[0])
@@ -117,8 +120,7 @@ def test_a_mix_adds_up(site):
         client.close()
     for client in resetters:
         clients.reset(client)
-    wait_equal(lingerd.queue, 0, "sockets in lingerd")
-    ends = lingerd.counters()
+    ends = wait_settled(httpd, lingerd)
     assert ends["LingerClosedByClient"] - ends_before["LingerClosedByClient"] == 10
     assert ends["LingerClosedByReset"] - ends_before["LingerClosedByReset"] == 10
 
@@ -127,7 +129,7 @@ def test_the_halves_agree(site):
     """Would catch a socket that the module counts as handed off and lingerd as nothing. All that
     ran before on this httpd is in these numbers."""
     httpd, lingerd = site
-    wait_equal(lingerd.queue, 0, "sockets in lingerd")
+    wait_settled(httpd, lingerd)
     status = httpd.status()
     assert status["LingerTotal"] == status["LingerHandoffs"] > 0
     assert status["LingerRejected"] == 0
@@ -140,7 +142,6 @@ def test_invariant_while_busy(site):
     """LingerTotal = LingerQueue + every way of ending, in each reading while the numbers move.
     Would catch a page that is torn, or an end counted before its socket has left the queue."""
     httpd, lingerd = site
-    wait_until(lambda: lingerd.queue() == 0, "an empty queue")
     for round_number in range(30):
         held = [clients.late_closer(httpd.port)[0] for _ in range(5)]
         assert stats.adds_up(lingerd.counters())

@@ -32,9 +32,11 @@ Listen 127.0.0.1:@forward@
 
 @pytest.fixture
 def total(site):
-    _, lingerd, _ = site
-    wait_equal(lingerd.queue, 0, "sockets of an earlier test in lingerd")
-    return lingerd.counters()["LingerTotal"]
+    httpd, lingerd, _ = site
+    handed_off = httpd.status()["LingerHandoffs"]
+    wait_equal(lambda: lingerd.counters()["LingerTotal"], handed_off, "an earlier test's hand-offs")
+    wait_equal(lingerd.queue, 0, "an earlier test's sockets in lingerd")
+    return handed_off
 
 
 def wait_one_hand_off(site, total):
@@ -57,7 +59,7 @@ def test_reverse_proxy(site, total):
 
 def test_connect(site, total):
     """mod_proxy_connect calls ap_lingering_close on its backend's socket. Would catch a hand-off of
-    that one, which would cut the tunnel's other half off."""
+    that one."""
     httpd, _, port = site
     with clients.connect(httpd.ports["forward"]) as client:
         client.sendall(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"
@@ -65,7 +67,16 @@ def test_connect(site, total):
         assert backend.read_head(client).startswith(b"HTTP/1.0 200")
         client.sendall(clients.request("/"))
         assert clients.split(clients.read_to_fin(client)) == (200, ALPHABET)
-        wait_one_hand_off(site, total)
+    wait_tunnel_closed(httpd, total)
+
+
+def wait_tunnel_closed(httpd, total):
+    """A tunnel ends when both ends have closed: Apache finds the client's FIN, hands nothing over,
+    and no socket of the backend's either."""
+    wait_equal(lambda: httpd.status()["BusyWorkers"], "1", "busy workers")
+    status = httpd.status()
+    assert status["LingerHandoffs"] == status["LingerTotal"] == total
+    assert status["LingerFallbacks"] == status["LingerRejected"] == 0
 
 
 def test_websocket(site, total):
@@ -85,11 +96,7 @@ def test_websocket(site, total):
             while len(echoed) < size:
                 echoed += client.recv(65536)
             assert echoed == b"e" * size
-    # This client has closed first: Apache finds its FIN.
-    wait_equal(lambda: httpd.status()["BusyWorkers"], "1", "busy workers")
-    status = httpd.status()
-    assert status["LingerTotal"] == status["LingerHandoffs"]
-    assert status["LingerFallbacks"] == status["LingerRejected"] == 0
+    wait_tunnel_closed(httpd, total)
 
 
 def test_forbidden_tunnel(site, total):
@@ -129,9 +136,9 @@ def test_mod_php(php, size):
     """Would catch a response of PHP's that is lost or cut."""
     httpd, lingerd = php
     total = lingerd.counters()["LingerTotal"]
-    client, status, body = clients.late_closer(httpd.port, f"/size.php?n={size}")
-    with client:
-        assert (status, body) == (200, b"p" * size)
+    with clients.connect(httpd.port) as client:
+        client.sendall(clients.request(f"/size.php?n={size}", version="1.0"))  # not chunked
+        assert clients.split(clients.read_to_fin(client)) == (200, b"p" * size)
         wait_equal(lambda: lingerd.counters()["LingerTotal"], total + 1, "hand-offs")
 
 

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private httpd: Debian's program, a configuration of its own, loopback ports of its own."""
-import http.client
 import os
 import signal
 import subprocess
 
-from harness import httpd_conf, places, proc
+from harness import clients, httpd_conf, places, proc
 from harness.logs import LogFile
 from harness.ports import ReservedPort
 from harness.waiting import wait_until
@@ -52,7 +51,9 @@ class Httpd:
         if places.am_root():  # mod_cgid's socket is made by the children's user
             os.chown(self.directory / "run", *places.httpd_user()[1:])
         for name in _CONTENT:
-            (self.directory / "www" / name).write_bytes(content(name))
+            file = self.directory / "www" / name
+            file.write_bytes(content(name))
+            os.utime(file, (1_000_000_000, 1_000_000_000))  # as in the ETags of every httpd
         self.write_config()
 
     def write_config(self, **changes):
@@ -96,7 +97,7 @@ class Httpd:
         try:
             self.status()
             return True
-        except OSError:
+        except (OSError, clients.NoResponse):
             return False
 
     # Signals, as apachectl sends them.
@@ -149,16 +150,12 @@ class Httpd:
 
     # What it says of itself.
 
-    def get(self, path, port=None, timeout=20):
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=timeout)
-        try:
-            connection.request("GET", path, headers={"Connection": "close"})
-            response = connection.getresponse()
-            return response.status, response.read()
-        except http.client.HTTPException as failure:
-            raise ConnectionError(str(failure)) from failure
-        finally:
-            connection.close()
+    def get(self, path, port=None):
+        """(status, body), the FIN waited for: by then the connection's end has been counted where
+        Linger is Off."""
+        with clients.connect(port or self.port, timeout=20) as client:
+            client.sendall(clients.request(path, version="1.0"))
+            return clients.split(clients.read_to_fin(client))
 
     def status_text(self):
         code, body = self.get("/server-status?auto", self.ports["status"])

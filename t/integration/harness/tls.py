@@ -12,9 +12,10 @@ def make_certificate(directory):
     """Writes tls.key and tls.crt (self-signed, for localhost); the certificate's path."""
     certificate = directory / "tls.crt"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048",
          "-nodes", "-keyout", directory / "tls.key", "-out", certificate, "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-addext", "basicConstraints=critical,CA:FALSE"],
         check=True, capture_output=True)
     return certificate
 
@@ -22,6 +23,7 @@ def make_certificate(directory):
 def vhost(certificate, port="@tls@", extra=""):
     """A TLS server on a port of its own."""
     return f"""
+SSLSessionCache shmcb:run/ssl_scache(512000)
 Listen 127.0.0.1:{port}
 <VirtualHost 127.0.0.1:{port}>
   SSLEngine On

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Restart and upgrade: every lingering socket, its deadlines, the counters and httpd's connections
+go from one lingerd to the next."""
+import array
+import os
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from harness import places
+from harness.lingerd import environment
+from harness.record import Child
+from harness.stats import adds_up, read_page
+from harness.waiting import wait_until
+
+MANY = int(os.environ.get("HANDOVER_SOCKETS", "5000"))
+
+
+def _fill(child, count, **fields):
+    """`count` clients whose sockets linger."""
+    return [child.lingering_client(**fields) for _ in range(count)]
+
+
+def _send_from_half(clients):
+    for client in clients[::2]:
+        client.sendall(b"x" * 1000)
+
+
+@pytest.fixture(name="lingerd")
+def lingerd_fixture(sandbox):
+    return sandbox.lingerd()
+
+
+def test_the_next_lingerd_goes_on_in_the_same_process(sandbox):
+    """Would catch a lost socket, a lost deadline, an RST, a connection of httpd's that broke."""
+    lingerd = sandbox.lingerd("--max-connections", str(MANY + 100))
+    lingerd.allowed_lines += ["handing over", "took over", "listens at"]
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        clients = _fill(child, MANY, idle_ms=600_000, cap_ms=600_000)
+        _send_from_half(clients)
+        wait_until(lambda: lingerd.counters()["LingerDrainedBytes"] >= 1000 * len(clients[::2]),
+                   lambda: f"drained before it: {lingerd.counters()}")
+        before = lingerd.counters()
+        assert before["LingerQueue"] == MANY
+
+        for _ in range(3):  # and the one after that
+            started = lingerd.log.text().count("took over")
+            os.kill(lingerd.pid, signal.SIGUSR2)
+            wait_until(lambda seen=started: lingerd.log.text().count("took over") > seen,
+                       lambda: "the successor reports\n" + lingerd.log.tail())
+        wait_until(lambda: lingerd.queue() == MANY, lambda: f"all are back: {lingerd.counters()}")
+        after = lingerd.counters()
+        for key in ("LingerTotal", "LingerRescued", "LingerDrainedBytes", "started_ns"):
+            assert after[key] == before[key], key
+
+        # The connection that httpd's child holds goes on, without a second greeting.
+        late = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == MANY + 1, "the old connection hands over")
+        child.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            child.socket.recv(100)
+        late.close()
+        wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 1, "and its socket ends")
+
+        for client in clients:
+            client.sendall(b"still taken")
+            assert client.recv(1) == b"", "our FIN, and no RST"
+            client.close()
+        wait_until(lambda: lingerd.queue() == 0, lambda: f"they end: {lingerd.counters()}")
+        page = lingerd.counters()
+        assert page["LingerClosedByClient"] == page["LingerTotal"] == MANY + 1
+        assert page["LingerDrainedBytes"] == after["LingerDrainedBytes"] + 11 * MANY
+        assert adds_up(page)
+
+
+def test_deadlines_go_on(lingerd):
+    """Would catch a successor that gives every socket its time anew."""
+    lingerd.allowed_lines += ["handing over", "took over", "listens at"]
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        clients = [child.lingering_client(idle_ms=1500, cap_ms=600_000) for _ in range(20)]
+        clients += [child.lingering_client(idle_ms=600_000, cap_ms=1500) for _ in range(20)]
+        stays = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == 41, "all are there")
+        # Handed over again and again: if each gave them their time anew, they would never end.
+        while lingerd.queue() > 1:
+            seen = lingerd.log.text().count("took over")
+            os.kill(lingerd.pid, signal.SIGUSR2)
+            wait_until(lambda n=seen: lingerd.log.text().count("took over") > n, "taken over")
+        page = lingerd.counters()
+        assert (page["LingerClosedIdle"], page["LingerClosedCap"]) == (20, 20)
+        for client in [*clients, stays]:
+            client.close()
+
+
+class Systemd:
+    """What of systemd a handover needs: a notify socket, a descriptor store, and LISTEN_FDS."""
+
+    def __init__(self, directory):
+        self.path = directory / "notify"
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.settimeout(30)
+        self.socket.bind(str(self.path))
+        self.stored = {}
+        self.removed = []
+
+    def read_until(self, done):
+        while not done():
+            data, ancillary, _, _ = self.socket.recvmsg(4096, 1024)
+            fds = array.array("i")
+            for level, kind, payload in ancillary:
+                assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+                fds.frombytes(payload)
+            lines = data.decode().split("\n")
+            name = next((line.split("=", 1)[1] for line in lines if line.startswith("FDNAME=")), "")
+            if "FDSTORE=1" in lines:
+                assert len(fds) == 1
+                self.stored[name] = fds[0]
+            elif "FDSTOREREMOVE=1" in lines:
+                self.removed.append(name)
+            else:
+                for fd in fds:  # a barrier: closing it answers
+                    os.close(fd)
+
+    def start(self, listener, log, with_store):
+        """lingerd as systemd starts it: descriptors from 3 on."""
+        names = ["lingerd.socket", *(self.stored if with_store else [])]
+        fds = [listener.fileno(), *(self.stored.values() if with_store else [])]
+        env = environment({"NOTIFY_SOCKET": str(self.path), "LISTEN_FDS": str(len(fds)),
+                           "LISTEN_FDNAMES": ":".join(names)})
+        high = [os.dup(fd) for fd in fds]
+        # LISTEN_PID is the process's own, known only after the fork: a shell sets it and becomes
+        # lingerd.
+        redirects = " ".join(f"{3 + i}<&{fd}" for i, fd in enumerate(high))
+        process = subprocess.Popen(
+            ["bash", "-c", f"export LISTEN_PID=$$; exec \"$@\" {redirects}", "bash",
+             str(places.LINGERD)], env=env, pass_fds=high, stdin=subprocess.DEVNULL, stdout=log,
+            stderr=log, start_new_session=True)
+        for fd in high:
+            os.close(fd)
+        return process
+
+
+def test_systemds_descriptor_store_carries_everything(sandbox):
+    """The same through systemd's store, with a stand-in for systemd: would catch descriptors that
+    aren't stored, aren't taken out, or stay in the store for the restart after the next."""
+    directory = sandbox.directory
+    systemd = Systemd(directory)
+    path = directory / "l.sock"
+    stats = directory / "l.sock.stats"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(str(path))
+    listener.listen(100)
+    with open(directory / "lingerd-under-systemd.log", "wb") as log:
+        first = systemd.start(listener, log, with_store=False)
+        child = Child(path)
+        child.greeting()
+        clients = _fill(child, 600, idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: read_page(stats)["LingerQueue"] == 600, "all are there")
+        os.kill(first.pid, signal.SIGUSR2)
+        systemd.read_until(lambda: first.poll() is not None or len(systemd.stored) == 3)
+        systemd.socket.settimeout(1)
+        while first.poll() is None:
+            try:
+                systemd.read_until(lambda: first.poll() is not None)
+            except TimeoutError:
+                pass
+        assert first.returncode == 0
+        assert len(systemd.stored) == 3, "few, however many sockets"
+
+        # While nobody is there, hand-offs wait in the connection.
+        clients += _fill(child, 100, idle_ms=600_000, cap_ms=600_000)
+        systemd.socket.settimeout(30)
+        second = systemd.start(listener, log, with_store=True)
+        for fd in systemd.stored.values():
+            os.close(fd)
+        systemd.read_until(lambda: len(systemd.removed) == 3)
+        assert sorted(systemd.removed) == sorted(systemd.stored)
+        wait_until(lambda: (read_page(stats) or {}).get("LingerQueue") == 700,
+                   lambda: f"all are back, and the new ones: {read_page(stats)}")
+        for client in clients:
+            assert client.recv(1) == b"", "no RST"
+            client.close()
+        wait_until(lambda: read_page(stats)["LingerClosedByClient"] == 700, "all have ended")
+        assert adds_up(read_page(stats))
+        child.socket.close()
+        os.kill(second.pid, signal.SIGTERM)
+        assert second.wait(30) == 0
+    listener.close()
+
+
+def test_a_successor_that_would_not_start_gets_nothing(sandbox):
+    """Would catch an upgrade that drops every socket because of a typo in lingerd.conf."""
+    config = sandbox.directory / "lingerd.conf"
+    config.write_text("max-time = 60\n")
+    lingerd = sandbox.lingerd("--config", str(config))
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        client = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == 1, "it lingers")
+        config.write_text("max-tme = 60\n")
+        lingerd.allowed_lines += ["handing over", "no successor, going on", "max-tme"]
+        os.kill(lingerd.pid, signal.SIGUSR2)
+        wait_until(lambda: "no successor, going on" in lingerd.log.text(), "it says so")
+        another = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == 2, "and goes on")
+        for socket_ in (client, another):
+            socket_.sendall(b"still taken")
+            socket_.close()
+        wait_until(lambda: lingerd.queue() == 0, "to the end")
+        assert lingerd.counters()["LingerClosedByReset"] == 0
+
+
+def test_httpd_sees_no_restart(sandbox, mpm):
+    """Would catch a fallback, or a reset client, because lingerd was replaced."""
+    lingerd = sandbox.lingerd()
+    lingerd.allowed_lines += ["handing over", "took over", "listens at"]
+    httpd = sandbox.httpd(mpm, lingerd=lingerd)
+    before = httpd.status()
+    for round_ in range(5):
+        for _ in range(20):
+            with httpd.connect() as client:
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                while client.recv(65536):
+                    pass
+        seen = lingerd.log.text().count("took over")
+        os.kill(lingerd.pid, signal.SIGUSR2)
+        wait_until(lambda n=seen: lingerd.log.text().count("took over") > n, f"round {round_}")
+    after = httpd.status()
+    assert int(after["LingerFallbacks"]) == int(before["LingerFallbacks"])
