@@ -228,7 +228,11 @@ bool checks_out(const std::string& binary, char** arguments, std::string& proble
   with_check.push_back(check.data());
   with_check.push_back(nullptr);
   pid_t child = 0;
-  int status = posix_spawn(&child, binary.c_str(), nullptr, nullptr, with_check.data(), environ);
+  posix_spawn_file_actions_t quiet;  // it says that all is fine; what isn't goes to our log
+  posix_spawn_file_actions_init(&quiet);
+  posix_spawn_file_actions_addopen(&quiet, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
+  int status = posix_spawn(&child, binary.c_str(), &quiet, nullptr, with_check.data(), environ);
+  posix_spawn_file_actions_destroy(&quiet);
   if (status != 0) {
     problem = binary + ": " + std::strerror(status);
     return false;

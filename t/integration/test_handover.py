@@ -9,7 +9,8 @@ import subprocess
 
 import pytest
 
-from harness import places
+from harness import clients, places
+from harness.httpd import content
 from harness.lingerd import environment
 from harness.record import Child
 from harness.stats import adds_up, read_page
@@ -23,8 +24,8 @@ def _fill(child, count, **fields):
     return [child.lingering_client(**fields) for _ in range(count)]
 
 
-def _send_from_half(clients):
-    for client in clients[::2]:
+def _send_from_half(lingering):
+    for client in lingering[::2]:
         client.sendall(b"x" * 1000)
 
 
@@ -39,9 +40,9 @@ def test_the_next_lingerd_goes_on_in_the_same_process(sandbox):
     lingerd.allowed_lines += ["handing over", "took over", "listens at"]
     with Child(lingerd.socket_path) as child:
         child.greeting()
-        clients = _fill(child, MANY, idle_ms=600_000, cap_ms=600_000)
-        _send_from_half(clients)
-        wait_until(lambda: lingerd.counters()["LingerDrainedBytes"] >= 1000 * len(clients[::2]),
+        lingering = _fill(child, MANY, idle_ms=600_000, cap_ms=600_000)
+        _send_from_half(lingering)
+        wait_until(lambda: lingerd.counters()["LingerDrainedBytes"] >= 1000 * len(lingering[::2]),
                    lambda: f"drained before it: {lingerd.counters()}")
         before = lingerd.counters()
         assert before["LingerQueue"] == MANY
@@ -65,7 +66,7 @@ def test_the_next_lingerd_goes_on_in_the_same_process(sandbox):
         late.close()
         wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 1, "and its socket ends")
 
-        for client in clients:
+        for client in lingering:
             client.sendall(b"still taken")
             assert client.recv(1) == b"", "our FIN, and no RST"
             client.close()
@@ -81,8 +82,8 @@ def test_deadlines_go_on(lingerd):
     lingerd.allowed_lines += ["handing over", "took over", "listens at"]
     with Child(lingerd.socket_path) as child:
         child.greeting()
-        clients = [child.lingering_client(idle_ms=1500, cap_ms=600_000) for _ in range(20)]
-        clients += [child.lingering_client(idle_ms=600_000, cap_ms=1500) for _ in range(20)]
+        lingering = [child.lingering_client(idle_ms=1500, cap_ms=600_000) for _ in range(20)]
+        lingering += [child.lingering_client(idle_ms=600_000, cap_ms=1500) for _ in range(20)]
         stays = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
         wait_until(lambda: lingerd.queue() == 41, "all are there")
         # Handed over again and again: if each gave them their time anew, they would never end.
@@ -92,7 +93,7 @@ def test_deadlines_go_on(lingerd):
             wait_until(lambda n=seen: lingerd.log.text().count("took over") > n, "taken over")
         page = lingerd.counters()
         assert (page["LingerClosedIdle"], page["LingerClosedCap"]) == (20, 20)
-        for client in [*clients, stays]:
+        for client in [*lingering, stays]:
             client.close()
 
 
@@ -158,7 +159,7 @@ def test_systemds_descriptor_store_carries_everything(sandbox):
         first = systemd.start(listener, log, with_store=False)
         child = Child(path)
         child.greeting()
-        clients = _fill(child, 600, idle_ms=600_000, cap_ms=600_000)
+        lingering = _fill(child, 600, idle_ms=600_000, cap_ms=600_000)
         wait_until(lambda: read_page(stats)["LingerQueue"] == 600, "all are there")
         os.kill(first.pid, signal.SIGUSR2)
         systemd.read_until(lambda: first.poll() is not None or len(systemd.stored) == 3)
@@ -171,8 +172,10 @@ def test_systemds_descriptor_store_carries_everything(sandbox):
         assert first.returncode == 0
         assert len(systemd.stored) == 3, "few, however many sockets"
 
-        # While nobody is there, hand-offs wait in the connection.
-        clients += _fill(child, 100, idle_ms=600_000, cap_ms=600_000)
+        # While nobody is there, hand-offs wait in the connection. (With a timeout Python asks poll
+        # first, which takes a quarter of the queue for full.)
+        child.socket.settimeout(None)
+        lingering += _fill(child, 100, idle_ms=600_000, cap_ms=600_000)
         systemd.socket.settimeout(30)
         second = systemd.start(listener, log, with_store=True)
         for fd in systemd.stored.values():
@@ -181,7 +184,7 @@ def test_systemds_descriptor_store_carries_everything(sandbox):
         assert sorted(systemd.removed) == sorted(systemd.stored)
         wait_until(lambda: (read_page(stats) or {}).get("LingerQueue") == 700,
                    lambda: f"all are back, and the new ones: {read_page(stats)}")
-        for client in clients:
+        for client in lingering:
             assert client.recv(1) == b"", "no RST"
             client.close()
         wait_until(lambda: read_page(stats)["LingerClosedByClient"] == 700, "all have ended")
@@ -222,10 +225,7 @@ def test_httpd_sees_no_restart(sandbox, mpm):
     before = httpd.status()
     for round_ in range(5):
         for _ in range(20):
-            with httpd.connect() as client:
-                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
-                while client.recv(65536):
-                    pass
+            assert clients.fetch(httpd.port) == (200, content("hello.txt"))
         seen = lingerd.log.text().count("took over")
         os.kill(lingerd.pid, signal.SIGUSR2)
         wait_until(lambda n=seen: lingerd.log.text().count("took over") > n, f"round {round_}")
