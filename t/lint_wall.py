@@ -19,9 +19,11 @@ PURE = [
     "lingerd/deadlines.*",
     "lingerd/drain.*",
     "lingerd/lingerer.*",
-    "lingerd/options.h",
-    "mod_linger/eligibility*",
-    "mod_linger/backoff*",
+    "lingerd/options.*",
+    "lingerd/carry.*",
+    "lingerd/log_limiter.h",
+    "lingerd/module_ring.h",
+    "mod_linger/obstacle.h",
 ]
 
 # The headers of C++ that reach neither the system nor a clock, a thread or a file.
@@ -33,8 +35,8 @@ PURE_HEADERS = set("""
 """.split())
 
 # What the module may know of the daemon.
-CONTRACT = {"record.h", "counters.h", "stats_page.h", "stats_reader.h", "report.h", "unique_fd.h",
-            "version.h"}
+CONTRACT = {"record.h", "counters.h", "stats_page.h", "stats_reader.h", "report.h", "module_ring.h",
+            "unique_fd.h", "version.h"}
 
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 SPDX_SUFFIXES = {".cpp", ".h", ".py", ".mk", ".sh", ".conf", ".load", ".service", ".socket"}
