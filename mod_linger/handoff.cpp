@@ -10,6 +10,7 @@
 #include <http_connection.h>
 #include <http_core.h>
 #include <http_log.h>
+#include <sched.h>
 #include <scoreboard.h>
 #include <sys/socket.h>
 
@@ -102,6 +103,19 @@ void fall_back(conn_rec* connection, const Settings& settings, const Client::Res
                 words(result.obstacle), close ? ", closed at once" : "");
 }
 
+// A worker that lingers itself sleeps once a connection; one that hands off may never sleep at all
+// while there is work. On a saturated machine the scheduler then takes the processor away when a
+// time slice (some 3 ms) is over, mostly in the middle of a request, and that request waits for all
+// the others' slices: p99 was 3 times stock's. Giving way between two connections, at most every
+// half millisecond, keeps the waits out of the requests.
+void give_way() {
+  constexpr std::uint64_t kSliceNs = 500'000;
+  thread_local std::uint64_t since = 0;
+  if (monotonic_ns() - since < kSliceNs) return;
+  sched_yield();
+  since = monotonic_ns();
+}
+
 // The FIN, and then the socket's way.
 void part_with(conn_rec* connection, const Settings& settings, int fd) {
   Child& child = this_child();
@@ -165,6 +179,7 @@ int pre_close(conn_rec* connection) {
     return DONE;
   }
   part_with(connection, settings, fd);
+  if (connection->aborted) give_way();
   return DONE;
 }
 
