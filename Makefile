@@ -104,10 +104,9 @@ TSAN_RUN := $(if $(filter tsan,$(VARIANT)),setarch -R)
 # A unit test is a program of its own, linked with the objects that t/unit/tests.mk names for it and
 # no others: the list shows what a room depends on.
 define unit_runner
-$(OUT)/unit/$(1): $(OBJ)/t/unit/$(1).o $(OBJ)/t/unit/runner.o \
-    $(if $(filter undefined,$(origin LINKS_$(1))),$(error t/unit/tests.mk has no LINKS_$(1)),\
-        $(LINKS_$(1):%=$(OBJ)/%.o))
+$(OUT)/unit/$(1): $(OBJ)/t/unit/$(1).o $(OBJ)/t/unit/runner.o $(LINKS_$(1):%=$(OBJ)/%.o)
 	@mkdir -p $$(@D)
+	$(if $(filter undefined,$(origin LINKS_$(1))),@echo "t/unit/tests.mk has no LINKS_$(1)" >&2; exit 1)
 	$$(CXX) $$(VARIANT_FLAGS) -pie $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) $$(cpputest_libs) -pthread
 endef
 $(foreach test,$(unit_tests),$(eval $(call unit_runner,$(test))))

@@ -4,6 +4,8 @@
 #include <map>
 #include <random>
 #include <vector>
+
+#include "lingerd/record.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 
@@ -91,14 +93,21 @@ TEST(Deadlines, an_armed_number_may_be_far_beyond_the_reserved) {
   check_next(100'000, 1'100);
 }
 
-TEST(Deadlines, keep_more_durations_than_lists_without_ever_being_early_by_much) {
+// More durations than lists: rounded up, so that nobody's socket ends because of another's
+// durations.
+TEST(Deadlines, of_more_durations_than_lists_are_never_early_and_at_most_twice_as_late) {
   constexpr std::size_t kMany = 3 * DeadlineQueue::kMaxDurations;
-  for (SocketId id = 0; id < kMany; ++id) queue.arm(id, 1'000, 1'000 + id);
+  for (SocketId id = 0; id < kMany; ++id) queue.arm(id, 1'000, 1'000 + 37 * id);
   MonoMillis last = 0;
   std::size_t count = 0;
   while (const auto due = queue.next()) {
+    const MonoMillis asked = 1'000 + 37 * due->id;
     CHECK(due->deadline >= last);
-    CHECK(due->deadline <= 1'000 + 1'000 + kMany);
+    CHECK(due->deadline >= 1'000 + asked);
+    CHECK(due->deadline <= 1'000 + 2 * asked);
+    if (due->id < DeadlineQueue::kMaxDurations) {
+      UNSIGNED_LONGLONGS_EQUAL(1'000 + asked, due->deadline);
+    }
     last = due->deadline;
     queue.disarm(due->id);
     ++count;
@@ -106,18 +115,27 @@ TEST(Deadlines, keep_more_durations_than_lists_without_ever_being_early_by_much)
   LONGS_EQUAL(kMany, count);
 }
 
-// More durations than lists: the longest that isn't longer than asked for.
-TEST(Deadlines, of_one_duration_too_many_are_never_late) {
+TEST(Deadlines, of_any_duration_fit_a_rounded_list) {
   for (std::size_t i = 0; i < DeadlineQueue::kMaxDurations; ++i) {
-    queue.arm(static_cast<SocketId>(i), 0, static_cast<std::uint32_t>(1'000 * (i + 1)));
+    queue.arm(static_cast<SocketId>(i), 0, static_cast<std::uint32_t>(1'000'001 + i));
   }
-  queue.arm(99, 0, 5'500);
-  std::map<SocketId, MonoMillis> due_at;
-  while (const auto due = queue.next()) {
-    due_at[due->id] = due->deadline;
-    queue.disarm(due->id);
+  for (const std::uint32_t duration :
+       {1U, 2U, 3U, 4U, 5U, 65'536U, 65'537U, kMaxDurationMs - 1, kMaxDurationMs}) {
+    queue.arm(99, 0, duration);
+    const auto armed = queue.armed(99);
+    CHECK(armed->deadline >= duration && armed->deadline <= 2 * std::uint64_t{duration});
+    CHECK(armed->deadline <= kMaxDurationMs);
+    UNSIGNED_LONGLONGS_EQUAL(armed->deadline, armed->duration_ms);
   }
-  UNSIGNED_LONGLONGS_EQUAL(5'000, due_at[99]);
+}
+
+TEST(Deadlines, armed_says_when_and_in_which_list) {
+  CHECK(!queue.armed(7));
+  queue.arm(7, 1'000, 500);
+  UNSIGNED_LONGLONGS_EQUAL(1'500, queue.armed(7)->deadline);
+  LONGS_EQUAL(500, queue.armed(7)->duration_ms);
+  queue.disarm(7);
+  CHECK(!queue.armed(7));
 }
 
 TEST(Deadlines, an_empty_lists_duration_gives_way_to_a_new_one) {
