@@ -151,7 +151,7 @@ build/fuzz/%_fuzz: $(OBJ)/t/fuzz/%_fuzz.o $(MODULE_SHARED:%.cpp=$(OBJ)/%.o)
 
 bench_objects := $(patsubst %.cpp,$(OBJ)/%.o,$(wildcard t/bench/*.cpp))
 build/ablinger: $(bench_objects)
-	$(CXX) $(VARIANT_FLAGS) -pie $(LDFLAGS) -o $@ $^ -pthread
+	$(CXX) $(VARIANT_FLAGS) -pie $(LDFLAGS) -o $@ $^ -lssl -lcrypto -pthread
 
 .PHONY: bench soak demo
 bench: all build/ablinger ## Compare with stock httpd
@@ -172,15 +172,19 @@ cpp_sources := $(wildcard lingerd/*.cpp mod_linger/*.cpp t/unit/*.cpp t/fuzz/*.c
 cpp_files := $(cpp_sources) $(wildcard lingerd/*.h mod_linger/*.h t/unit/*.h t/fuzz/*.h t/bench/*.h)
 # Where clang-tidy's opinion matters; tests follow by clang-format and the compilers' warnings.
 tidy_sources := $(wildcard lingerd/*.cpp mod_linger/*.cpp)
-.PHONY: lint format
-lint: ## clang-format, clang-tidy, and the wall between pure code and the system
-	$(PYTHON) t/lint_wall.py
+.PHONY: lint lint-wall lint-format lint-tidy format
+lint: lint-wall lint-format lint-tidy ## clang-format, clang-tidy, and the wall between pure code and the system
+lint-wall:
+	@$(PYTHON) t/lint_wall.py
+lint-format:
 	@echo clang-format: $(words $(cpp_files)) files
 	@clang-format --dry-run -Werror $(cpp_files)
-	@echo clang-tidy: $(words $(tidy_sources)) files
-	@printf '%s\n' $(tidy_sources) | xargs -P2 -n4 sh -c \
-	    'clang-tidy --quiet "$$@" -- -std=c++20 -I. $(APXS_FLAGS) 2>build/tidy.$$$$ \
-	     || { cat build/tidy.$$$$; rm -f build/tidy.$$$$; exit 1; }; rm -f build/tidy.$$$$' tidy
+lint-tidy: $(tidy_sources:%=$(OBJ)/%.tidy)
+# clang-tidy says on stderr how many warnings it left out; that is news only when there are others.
+$(OBJ)/%.cpp.tidy: %.cpp .clang-tidy
+	@mkdir -p $(@D)
+	@echo clang-tidy $<
+	@clang-tidy --quiet $< -- -std=c++20 -I. $(APXS_FLAGS) 2>$@.err || { cat $@.err; exit 1; }
 format: ## Format all C++ files
 	clang-format -i $(cpp_files)
 
