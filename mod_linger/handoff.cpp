@@ -34,11 +34,14 @@ void end_apaches_linger(conn_rec* connection) {
   connection->aborted = 1;
 }
 
+void show_status(conn_rec* connection, int status) {
+  if (connection->sbh == nullptr) return;
+  ap_update_child_status(static_cast<ap_sb_handle_t*>(connection->sbh), status, nullptr);
+}
+
 // Sends what is left, as the core would right after this hook.
 void flush(conn_rec* connection) {
-  if (connection->sbh != nullptr) {
-    ap_update_child_status(static_cast<ap_sb_handle_t*>(connection->sbh), SERVER_CLOSING, nullptr);
-  }
+  show_status(connection, SERVER_CLOSING);
   ap_flush_conn(connection);
 }
 
@@ -108,10 +111,12 @@ void fall_back(conn_rec* connection, const Settings& settings, const Client::Res
 // time slice (some 3 ms) is over, mostly in the middle of a request, and that request waits for all
 // the others' slices: p99 was 3 times stock's. Giving way between two connections, at most every
 // half millisecond, keeps the waits out of the requests.
-void give_way() {
+// The scoreboard says "waiting for a connection" meanwhile, which is what this worker is free for.
+void give_way(conn_rec* connection) {
   constexpr std::uint64_t kSliceNs = 500'000;
   thread_local std::uint64_t since = 0;
   if (monotonic_ns() - since < kSliceNs) return;
+  show_status(connection, SERVER_READY);
   sched_yield();
   since = monotonic_ns();
 }
@@ -179,7 +184,7 @@ int pre_close(conn_rec* connection) {
     return DONE;
   }
   part_with(connection, settings, fd);
-  if (connection->aborted) give_way();
+  if (connection->aborted) give_way(connection);
   return DONE;
 }
 
