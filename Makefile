@@ -180,11 +180,11 @@ lint-format:
 	@echo clang-format: $(words $(cpp_files)) files
 	@clang-format --dry-run -Werror $(cpp_files)
 lint-tidy: $(tidy_sources:%=$(OBJ)/%.tidy)
-# clang-tidy says on stderr how many warnings it left out; that is news only when there are others.
-$(OBJ)/%.cpp.tidy: %.cpp .clang-tidy
+$(OBJ)/%.cpp.tidy: %.cpp .clang-tidy $(wildcard lingerd/*.h mod_linger/*.h)
 	@mkdir -p $(@D)
 	@echo clang-tidy $<
 	@clang-tidy --quiet $< -- -std=c++20 -I. $(APXS_FLAGS) 2>$@.err || { cat $@.err; exit 1; }
+	@touch $@
 format: ## Format all C++ files
 	clang-format -i $(cpp_files)
 

@@ -44,7 +44,7 @@ void write_all(int fd, const std::string& text) {
   }
   int status = static_cast<int>(ExitStatus::kFailure);
   if (said.empty()) said = "?lingerd died before it was ready; syslog may know more";
-  if (said[0] != '?') status = said[0];
+  if (said[0] != '?') status = static_cast<unsigned char>(said[0]);
   if (status != 0) std::fprintf(stderr, "lingerd: %s\n", said.c_str() + 1);
   // No destructors: what they would undo is the daemon's.
   ::_exit(status);

@@ -76,7 +76,7 @@ def main():
         args = f"{os.environ.get('PYTEST_ARGS', '')} --junitxml={report.name}".strip()
         status, _ = make("integration", f"PYTEST_ARGS={args}")
         count("integration", status, *pytest_results(report.name))
-    status, _ = make("lint")
+    status, _ = make("-k", jobs, "lint")
     count("lint", status)
 
     if broken:
