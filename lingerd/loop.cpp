@@ -122,7 +122,6 @@ struct Loop::State {
   std::uint64_t last_arrival_ns = 0;
   bool loaded = false;  // arrivals follow each other closely: coalesce
   std::uint64_t next_beat_ns = 0;
-  std::uint64_t next_watchdog_ns = 0;
   std::uint64_t accept_again_ns = 0;  // nonzero: the listener is paused until then
   std::uint64_t stop_by_ns = 0;       // nonzero: no more sockets, end all by then
   bool handed_over = false;           // everything is a successor's
@@ -196,7 +195,7 @@ void Loop::State::turn() {
   }
   lingerer.expire(now, kDeadlinesAtOnce);
   if (accept_again_ns != 0 && now >= accept_again_ns) accept_peers();
-  if (n > 0 || now >= next_beat_ns) publish();
+  publish();
   if (now >= next_beat_ns) beat();
 }
 
@@ -252,10 +251,12 @@ void Loop::State::publish() {
   stats.publish({now, lingerer.oldest_ns(), &lingerer.counters()});
 }
 
+// Each turn publishes, so the heartbeat only has to see to it that there is a turn now and then.
 void Loop::State::beat() {
   next_beat_ns = now + kHeartbeatNs;
-  if (settings.watchdog_us == 0 || now < next_watchdog_ns) return;
-  next_watchdog_ns = now + settings.watchdog_us * 1'000 / 2;
+  if (settings.watchdog_us == 0) return;
+  // Twice in the time after which systemd loses patience, as sd_watchdog_enabled(3) advises.
+  next_beat_ns = std::min(next_beat_ns, now + settings.watchdog_us * 1'000 / 2);
   notify_watchdog();
 }
 
