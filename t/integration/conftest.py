@@ -7,10 +7,18 @@ import pytest
 from harness import httpd_conf, sandbox
 
 
-def pytest_configure():
+def pytest_configure(config):
     """Tests and the servers that they start hold thousands of sockets."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    config.addinivalue_line("markers", "xdist_group(name): stays on one worker of pytest-xdist")
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that share servers stay together when pytest-xdist spreads the others."""
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        item.add_marker(pytest.mark.xdist_group(f"{item.module.__name__}-{params.get('mpm')}"))
 
 
 def _sandbox(name):

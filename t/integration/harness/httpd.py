@@ -177,11 +177,6 @@ class Httpd:
     def scoreboard(self):
         return self.status()["Scoreboard"]
 
-    def lingering_inside(self):
-        """Connections that httpd lingers for by itself."""
-        status = self.status()
-        return status["Scoreboard"].count("C") + int(status.get("ConnsAsyncClosing", 0))
-
     def ended(self, status=None):
         """Connections that have ended, by the module's account."""
         status = status or self.status()

@@ -66,3 +66,21 @@ def uid(pid):
         if line.startswith("Uid:"):
             return int(line.split()[2])
     raise AssertionError(f"no Uid line for {pid}")
+
+
+def server_end(client):
+    """The inode of the other end of a loopback connection, None once that is closed. Orphans, which
+    only the kernel holds, have the inode 0."""
+    remote = f"0100007F:{client.getsockname()[1]:04X}"
+    local = f"0100007F:{client.getpeername()[1]:04X}"
+    for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1] == local and fields[2] == remote:
+            return int(fields[9]) or None
+    return None
+
+
+def holders(client, pids):
+    """Those of `pids` that hold the server's end of the client's connection."""
+    inode = server_end(client)
+    return [pid for pid in pids if inode and f"socket:[{inode}]" in fds(pid).values()]
