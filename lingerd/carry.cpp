@@ -9,7 +9,7 @@
 namespace lingerd {
 namespace {
 
-constexpr std::size_t kCounterWords = 16;
+constexpr std::size_t kCounterWords = 40;
 static_assert(kDaemonCounters <= kCounterWords, "raise kCarryVersion when the state grows");
 
 struct Header {

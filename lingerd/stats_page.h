@@ -22,6 +22,9 @@ inline constexpr std::uint32_t kStatsVersion = 1;
 inline constexpr std::uint64_t kRingSeconds = 5;
 inline constexpr std::size_t kRingSamples = 120;
 
+// Room for counters to come: a reader of this version skips what it doesn't know.
+inline constexpr std::size_t kStatsCounters = 40;
+
 struct RingSample {
   std::uint64_t slot = 0;   // CLOCK_MONOTONIC seconds / kRingSeconds; 0: never written
   std::uint64_t queue = 0;  // longest queue seen in that time
@@ -39,11 +42,11 @@ struct StatsPage {
   std::uint64_t oldest_ns = 0;  // hand-off of the oldest linger; 0: the queue is empty
   std::uint64_t pid = 0;
   std::uint64_t record_version = 0;
-  std::array<std::uint64_t, 16> counters{};  // DaemonCounters, spare words zero
+  std::array<std::uint64_t, kStatsCounters> counters{};  // DaemonCounters, spare words zero
   std::array<RingSample, kRingSamples> ring{};
 };
-static_assert(kDaemonCounters <= 16, "raise kStatsVersion when the page grows");
-static_assert(sizeof(StatsPage) == 64 + 16 * 8 + kRingSamples * 24);
+static_assert(kDaemonCounters <= kStatsCounters, "raise kStatsVersion when the page grows");
+static_assert(sizeof(StatsPage) == 64 + kStatsCounters * 8 + kRingSamples * 24);
 
 // What lingerd writes each time.
 struct StatsUpdate {
