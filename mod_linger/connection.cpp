@@ -7,7 +7,9 @@
 
 #include <new>
 
+#include "mod_linger/child.h"
 #include "mod_linger/module.h"
+#include "mod_linger/settings.h"
 
 namespace lingerd {
 namespace {
@@ -39,6 +41,15 @@ int note_server(request_rec* request) {
   if (connection->master != nullptr) connection = connection->master;
   if (Connection* ours = connection_of(connection)) {
     ours->server.store(request->server, std::memory_order_relaxed);
+  }
+  return DECLINED;
+}
+
+int note_for_log(request_rec* request) {
+  const conn_rec* connection = request->connection;
+  if (connection->master == nullptr && connection->keepalive == AP_CONN_CLOSE) {
+    const bool on = settings_of(request->server).enabled && this_child().client != nullptr;
+    apr_table_setn(request->notes, "linger", on ? "offer" : "off");
   }
   return DECLINED;
 }

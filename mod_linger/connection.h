@@ -20,6 +20,12 @@ struct Connection {
 int mark_connection(conn_rec* connection);
 int note_server(request_rec* request);
 
+// Hook: log_transaction, before mod_log_config writes: %{linger}n. "offer": this is the
+// connection's last response, and its socket will be offered to lingerd when it closes; "off": its
+// server has Linger Off. Unset while the connection stays open, because nobody knows yet, and for
+// HTTP/2. Whether lingerd takes the socket is known only after the line is written.
+int note_for_log(request_rec* request);
+
 // Null for every connection that is not a client's.
 [[nodiscard]] Connection* connection_of(conn_rec* connection);
 

@@ -20,9 +20,11 @@ void register_hooks(apr_pool_t*) {
   ap_hook_post_config(prepare, nullptr, nullptr, APR_HOOK_MIDDLE);
   ap_hook_child_init(start_child, nullptr, nullptr, APR_HOOK_MIDDLE);
 
-  // A connection: mark it, know the virtual host of its last request, part with it.
+  // A connection: mark it, know the virtual host of its last request, note for the log what is
+  // known of its end, part with it.
   ap_hook_process_connection(mark_connection, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
   ap_hook_post_read_request(note_server, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
+  ap_hook_log_transaction(note_for_log, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
   ap_hook_pre_close_connection(pre_close, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
 
   // The numbers.

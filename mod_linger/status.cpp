@@ -104,6 +104,7 @@ int linger_status_handler(request_rec* request) {
     if (asks_for(request, "metrics")) {
       const char* accept = apr_table_get(request->headers_in, "Accept");
       const MetricsFormat format = preferred_metrics(accept != nullptr ? accept : "");
+      apr_table_setn(request->headers_out, "Vary", "Accept");
       ap_set_content_type(request, content_type(format));
       return metrics(report, format);
     }
