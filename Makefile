@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # `make help` lists the targets. Everything made goes under build/; VARIANT=asan|tsan builds into
 # build/asan, build/tsan; CXX=clang++ works as well as g++.
+# A line for each file that is made; V=1 shows the commands.
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
 
+Q := $(if $(filter 1,$(V)),,@)
 CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 PYTHON ?= /usr/bin/python3
 export PYTHONDONTWRITEBYTECODE := 1
@@ -71,27 +73,32 @@ FORCE:
 
 $(OBJ)/pic/%.o: %.cpp $(OBJ)/flags
 	@mkdir -p $(@D)
-	$(COMPILE) -fPIC -fvisibility=hidden $(APXS_FLAGS) -c -o $@ $<
+	@echo "  CXX    $<"
+	$(Q)$(COMPILE) -fPIC -fvisibility=hidden $(APXS_FLAGS) -c -o $@ $<
 
 $(OBJ)/%.o: %.cpp $(OBJ)/flags
 	@mkdir -p $(@D)
-	$(COMPILE) -fPIE -c -o $@ $<
+	@echo "  CXX    $<"
+	$(Q)$(COMPILE) -fPIE -c -o $@ $<
 
 $(OUT)/liblingerd.a: $(lib_objects)
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $^
 
 $(OUT)/lingerd: $(DAEMON_MAIN:%.cpp=$(OBJ)/%.o) $(OUT)/liblingerd.a
-	$(CXX) $(VARIANT_FLAGS) -pie $(RELRO) $(LDFLAGS) -o $@ $^ $(daemon_libs)
+	@echo "  LINK   $@"
+	$(Q)$(CXX) $(VARIANT_FLAGS) -pie $(RELRO) $(LDFLAGS) -o $@ $^ $(daemon_libs)
 
 $(OUT)/lingerctl: $(CTL_SOURCES:%.cpp=$(OBJ)/%.o) $(OUT)/liblingerd.a
-	$(CXX) $(VARIANT_FLAGS) -pie $(RELRO) $(LDFLAGS) -o $@ $^ $(daemon_libs)
+	@echo "  LINK   $@"
+	$(Q)$(CXX) $(VARIANT_FLAGS) -pie $(RELRO) $(LDFLAGS) -o $@ $^ $(daemon_libs)
 
 # Linked without -z defs: httpd itself provides the symbols of httpd and APR.
 $(OUT)/mod_linger.so: $(module_objects)
 	@mkdir -p $(@D)
-	$(CXX) $(VARIANT_FLAGS) -shared $(RELRO) $(LDFLAGS) -o $@ $^
+	@echo "  LINK   $@"
+	$(Q)$(CXX) $(VARIANT_FLAGS) -shared $(RELRO) $(LDFLAGS) -o $@ $^
 
 # ---- Tests -----------------------------------------------------------------------------------
 
@@ -107,7 +114,8 @@ define unit_runner
 $(OUT)/unit/$(1): $(OBJ)/t/unit/$(1).o $(OBJ)/t/unit/runner.o $(LINKS_$(1):%=$(OBJ)/%.o)
 	@mkdir -p $$(@D)
 	$(if $(filter undefined,$(origin LINKS_$(1))),@echo "t/unit/tests.mk has no LINKS_$(1)" >&2; exit 1)
-	$$(CXX) $$(VARIANT_FLAGS) -pie $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) $$(cpputest_libs) -pthread
+	@echo "  LINK   $$@"
+	$$(Q)$$(CXX) $$(VARIANT_FLAGS) -pie $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) $$(cpputest_libs) -pthread
 endef
 $(foreach test,$(unit_tests),$(eval $(call unit_runner,$(test))))
 
@@ -137,6 +145,8 @@ tsan: all ## The same under ThreadSanitizer
 	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/tsan/lingerd")
 
 FUZZ_SECONDS ?= 30
+# What reads bytes that somebody else wrote.
+FUZZED := record stats_page options carry
 fuzz_targets := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*_fuzz.cpp))
 .PHONY: fuzz fuzz-targets
 fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS (30); needs clang++
@@ -145,13 +155,15 @@ fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS (30); needs clang++
 	    $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/ $$target.corpus || exit 1; \
 	done
 fuzz-targets: $(fuzz_targets)
-build/fuzz/%_fuzz: $(OBJ)/t/fuzz/%_fuzz.o $(MODULE_SHARED:%.cpp=$(OBJ)/%.o)
+build/fuzz/%_fuzz: $(OBJ)/t/fuzz/%_fuzz.o $(FUZZED:%=$(OBJ)/lingerd/%.o)
 	@mkdir -p $(@D)
-	$(CXX) $(VARIANT_FLAGS) -fsanitize=fuzzer -o $@ $^
+	@echo "  LINK   $@"
+	$(Q)$(CXX) $(VARIANT_FLAGS) -fsanitize=fuzzer -o $@ $^
 
 bench_objects := $(patsubst %.cpp,$(OBJ)/%.o,$(wildcard t/bench/*.cpp))
 build/ablinger: $(bench_objects)
-	$(CXX) $(VARIANT_FLAGS) -pie $(LDFLAGS) -o $@ $^ -lssl -lcrypto -pthread
+	@echo "  LINK   $@"
+	$(Q)$(CXX) $(VARIANT_FLAGS) -pie $(LDFLAGS) -o $@ $^ -lssl -lcrypto -pthread
 
 .PHONY: bench soak demo
 bench: all build/ablinger ## Compare with stock httpd
@@ -163,7 +175,7 @@ demo: deps ## Show stock httpd beside httpd with lingerd (DEMO_PORT=8080, DEMO_S
 	@$(PYTHON) t/bench/demo.py
 
 .PHONY: check
-check: deps ## Everything that must hold: build, unit, asan unit, integration, lint
+check: deps ## Everything that must hold: build (g++, clang++), unit, asan unit, integration, lint
 	@$(PYTHON) t/check.py
 
 # ---- Lint ------------------------------------------------------------------------------------
@@ -182,7 +194,7 @@ lint-format:
 lint-tidy: $(tidy_sources:%=$(OBJ)/%.tidy)
 $(OBJ)/%.cpp.tidy: %.cpp .clang-tidy $(wildcard lingerd/*.h mod_linger/*.h)
 	@mkdir -p $(@D)
-	@echo clang-tidy $<
+	@echo "  TIDY   $<"
 	@clang-tidy --quiet $< -- -std=c++20 -I. $(APXS_FLAGS) 2>$@.err || { cat $@.err; exit 1; }
 	@touch $@
 format: ## Format all C++ files

@@ -69,6 +69,8 @@ def main():
     jobs = f"-j{os.cpu_count() or 1}"
     status, _ = make(jobs, "all")
     count("build", status)
+    status, _ = make(jobs, "VARIANT=clang", "CXX=clang++", "all")
+    count("build with clang++", status)
     for step in ("unit", "asan-unit"):
         status, lines = make(jobs, step)
         count(step, status, *unit_results(lines))
