@@ -111,12 +111,18 @@ Client::Result Client::connect(std::uint64_t now_ns) {
 Client::Result Client::read_greeting(std::uint64_t now_ns) {
   Greeting greeting;
   const ssize_t n = recv(fd_.get(), &greeting, sizeof greeting, MSG_DONTWAIT);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return {Obstacle::kGreeting, 0, true};
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+    // Until lingerd says otherwise it is as it was: a new connection to one that denies us, or that
+    // is of another version, would else count as a busy one for a moment.
+    if (last_.obstacle != Obstacle::kNone) return {last_.obstacle, last_.error, false};
+    return {Obstacle::kGreeting, 0, true};
+  }
   if (n <= 0) return disconnect({Obstacle::kDown, n < 0 ? errno : ECONNRESET, true}, now_ns);
   const auto bytes = std::as_bytes(std::span(&greeting, 1)).first(static_cast<std::size_t>(n));
   switch (decode_greeting(bytes)) {
     case GreetingResult::kWelcome:
       backoff_.reset();
+      last_ = {};
       state_.store(State::kReady, std::memory_order_release);
       return {};
     case GreetingResult::kDenied:
