@@ -140,8 +140,9 @@ class Screen {
   std::string rate(DaemonCounter c) const {
     const DaemonStatus& then = before_->daemon;
     const double seconds = static_cast<double>(report_.now_ns - before_->now_ns) / 1e9;
-    if (then.liveness == Liveness::kDown || then.snapshot.pid != report_.daemon.snapshot.pid ||
-        seconds <= 0 || value(c) < then.snapshot.counters[c]) {
+    if (then.liveness == Liveness::kDown ||
+        then.snapshot.started_ns != report_.daemon.snapshot.started_ns || seconds <= 0 ||
+        value(c) < then.snapshot.counters[c]) {
       return "-";
     }
     const double per_second = static_cast<double>(value(c) - then.snapshot.counters[c]) / seconds;
@@ -158,16 +159,11 @@ class Screen {
 
 std::string_view unit_text(CounterUnit unit) {
   switch (unit) {
-    case CounterUnit::kBytes:
-      return "bytes";
-    case CounterUnit::kMicros:
-      return "microseconds";
-    case CounterUnit::kMillis:
-      return "milliseconds";
-    case CounterUnit::kSeconds:
-      return "seconds";
-    case CounterUnit::kCount:
-      break;
+    case CounterUnit::kBytes: return "bytes";
+    case CounterUnit::kMicros: return "microseconds";
+    case CounterUnit::kMillis: return "milliseconds";
+    case CounterUnit::kSeconds: return "seconds";
+    case CounterUnit::kCount: break;
   }
   return "number";
 }

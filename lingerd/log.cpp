@@ -57,15 +57,9 @@ void write(Level level, const char* format, ...) {
 
   const int priority = static_cast<int>(level);
   switch (target()) {
-    case Target::kSyslog:
-      syslog(priority, "%s", line.c_str());
-      return;
-    case Target::kJournal:
-      line = "<" + std::to_string(priority) + ">" + line + "\n";
-      break;
-    case Target::kTerminal:
-      line = "lingerd: " + line + "\n";
-      break;
+    case Target::kSyslog: syslog(priority, "%s", line.c_str()); return;
+    case Target::kJournal: line = "<" + std::to_string(priority) + ">" + line + "\n"; break;
+    case Target::kTerminal: line = "lingerd: " + line + "\n"; break;
   }
   // One write, so that lines stay whole; nobody is there to hear that it failed.
   [[maybe_unused]] const auto ignored = ::write(STDERR_FILENO, line.data(), line.size());

@@ -147,7 +147,6 @@ int main(int argc, char** argv) {
       std::fprintf(stderr, "lingerd: %s\n", command_line.text.c_str());
       return static_cast<int>(ExitStatus::kBadArgument);
     case Action::kRun:
-    case Action::kCheckConfig:
-      return run(command_line, invocation);
+    case Action::kCheckConfig: return run(command_line, invocation);
   }
 }

@@ -9,7 +9,9 @@ namespace {
 // What a record of any version begins with: magic, version, size.
 constexpr std::size_t kHeadSize = offsetof(Record, kind);
 
-bool good_duration(std::uint32_t ms) { return ms >= 1 && ms <= kMaxDurationMs; }
+bool good_duration(std::uint32_t ms) {
+  return ms >= 1 && ms <= kMaxDurationMs;
+}
 
 }  // namespace
 

@@ -18,26 +18,20 @@ struct Family {
 
 std::string_view unit_name(CounterUnit unit) {
   switch (unit) {
-    case CounterUnit::kCount:
-      return {};
-    case CounterUnit::kBytes:
-      return "bytes";
+    case CounterUnit::kCount: return {};
+    case CounterUnit::kBytes: return "bytes";
     case CounterUnit::kMicros:
     case CounterUnit::kMillis:
-    case CounterUnit::kSeconds:
-      return "seconds";
+    case CounterUnit::kSeconds: return "seconds";
   }
   return {};
 }
 
 std::string in_base_units(CounterUnit unit, std::uint64_t value) {
   switch (unit) {
-    case CounterUnit::kMicros:
-      return decimal(value, 6);
-    case CounterUnit::kMillis:
-      return decimal(value, 3);
-    default:
-      return std::to_string(value);
+    case CounterUnit::kMicros: return decimal(value, 6);
+    case CounterUnit::kMillis: return decimal(value, 3);
+    default: return std::to_string(value);
   }
 }
 

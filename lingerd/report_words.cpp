@@ -26,12 +26,9 @@ std::string pair_of(std::uint64_t whole, const char* unit, std::uint64_t rest,
 
 std::string_view state_word(Liveness liveness) {
   switch (liveness) {
-    case Liveness::kUp:
-      return "up";
-    case Liveness::kBusy:
-      return "busy";
-    case Liveness::kDown:
-      break;
+    case Liveness::kUp: return "up";
+    case Liveness::kBusy: return "busy";
+    case Liveness::kDown: break;
   }
   return "down";
 }
@@ -41,10 +38,8 @@ std::string state_detail(const Report& report) {
   switch (daemon.liveness) {
     case Liveness::kUp:
       return "for " + duration_text(daemon.snapshot.counters[DaemonCounter::kUptimeSeconds] * 1000);
-    case Liveness::kBusy:
-      return "no sign of life for " + duration_text(heartbeat_age_ms(report));
-    case Liveness::kDown:
-      break;
+    case Liveness::kBusy: return "no sign of life for " + duration_text(heartbeat_age_ms(report));
+    case Liveness::kDown: break;
   }
   return daemon.problem.empty() ? "reason unknown" : daemon.problem;
 }
@@ -108,16 +103,12 @@ std::string percent_text(std::uint64_t part, std::uint64_t whole) {
 
 std::string value_text(CounterUnit unit, std::uint64_t value) {
   switch (unit) {
-    case CounterUnit::kBytes:
-      return bytes_text(value);
+    case CounterUnit::kBytes: return bytes_text(value);
     case CounterUnit::kMicros:
       return value < 1000 ? std::to_string(value) + " us" : duration_text(value / 1000);
-    case CounterUnit::kMillis:
-      return duration_text(value);
-    case CounterUnit::kSeconds:
-      return duration_text(value * 1000);
-    case CounterUnit::kCount:
-      break;
+    case CounterUnit::kMillis: return duration_text(value);
+    case CounterUnit::kSeconds: return duration_text(value * 1000);
+    case CounterUnit::kCount: break;
   }
   return grouped(value);
 }

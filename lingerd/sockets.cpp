@@ -50,12 +50,9 @@ DrainResult KernelSockets::drain(SocketId id) {
     case EAGAIN:
     case EINTR:
     case ENOMEM:
-    case ENOBUFS:
-      return {State::kOpen, 0};
-    case ENOTCONN:
-      return {State::kNotConnected, 0};
-    default:
-      return {State::kReset, 0};
+    case ENOBUFS: return {State::kOpen, 0};
+    case ENOTCONN: return {State::kNotConnected, 0};
+    default: return {State::kReset, 0};
   }
 }
 

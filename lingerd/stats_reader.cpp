@@ -44,8 +44,7 @@ DaemonStatus cannot_open(const std::string& path, int error) {
       return down(StatsProblem::kNoPage,
                   "there is no " + path + ": not started, or started with another --socket");
     case EACCES:
-    case EPERM:
-      return down(StatsProblem::kDenied, path + " may not be read: permission denied");
+    case EPERM: return down(StatsProblem::kDenied, path + " may not be read: permission denied");
     default:
       return down(StatsProblem::kSystem,
                   path + " can't be read: " + std::generic_category().message(error));
@@ -136,8 +135,7 @@ DaemonStatus read_open(const std::string& path, int fd, std::uint64_t now_ns) {
   alignas(StatsPage) Copy copy{};
   DaemonStatus status;
   switch (copy_page(fd, lock.value_or(true), copy, now_ns, status.snapshot)) {
-    case ReadResult::kOk:
-      break;
+    case ReadResult::kOk: break;
     case ReadResult::kTorn:
       return down(StatsProblem::kNoWriter, "killed while it was writing " + path);
     case ReadResult::kNotAPage:

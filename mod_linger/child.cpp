@@ -58,7 +58,7 @@ void start_child(apr_pool_t* child_pool, server_rec*) {
 
 void announce(Obstacle obstacle, int error, std::uint64_t now_ns) {
   const Child& child = this_child();
-  if (!child.tally->found(obstacle, now_ns)) return;
+  if (child.tally == nullptr || !child.tally->found(obstacle, now_ns)) return;
   const char* path = child.socket_path;
   const auto reason = error != 0 ? std::strerror(error) : "it said so";
   constexpr int kLevel = APLOG_WARNING;
@@ -90,8 +90,7 @@ void announce(Obstacle obstacle, int error, std::uint64_t now_ns) {
                    path, reason);
       break;
     case Obstacle::kGreeting:
-    case Obstacle::kNone:
-      break;
+    case Obstacle::kNone: break;
   }
 }
 

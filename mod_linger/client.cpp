@@ -75,12 +75,9 @@ Client::Result Client::make_ready(std::uint64_t now_ns, std::uint64_t times_up) 
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return {Obstacle::kGreeting};  // another thread is at it
   switch (state_.load(std::memory_order_relaxed)) {
-    case State::kReady:
-      return {};
-    case State::kGreeting:
-      return read_greeting(now_ns);
-    case State::kDisconnected:
-      break;
+    case State::kReady: return {};
+    case State::kGreeting: return read_greeting(now_ns);
+    case State::kDisconnected: break;
   }
   const bool up_elsewhere = times_up != times_up_;
   times_up_ = times_up;
@@ -125,13 +122,10 @@ Client::Result Client::read_greeting(std::uint64_t now_ns) {
       last_ = {};
       state_.store(State::kReady, std::memory_order_release);
       return {};
-    case GreetingResult::kDenied:
-      return disconnect({Obstacle::kDenied, 0, true}, now_ns);
-    case GreetingResult::kFull:
-      return disconnect({Obstacle::kBusy, EMFILE, true}, now_ns);
+    case GreetingResult::kDenied: return disconnect({Obstacle::kDenied, 0, true}, now_ns);
+    case GreetingResult::kFull: return disconnect({Obstacle::kBusy, EMFILE, true}, now_ns);
     case GreetingResult::kOtherVersion:
-    case GreetingResult::kGarbage:
-      break;
+    case GreetingResult::kGarbage: break;
   }
   return disconnect({Obstacle::kOtherVersion, 0, true}, now_ns);
 }

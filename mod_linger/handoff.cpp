@@ -78,18 +78,12 @@ Handoff handoff_for(conn_rec* connection, const Settings& settings, std::uint64_
 
 const char* words(Obstacle obstacle) {
   switch (obstacle) {
-    case Obstacle::kDown:
-      return "lingerd is down";
-    case Obstacle::kOtherVersion:
-      return "lingerd is of another version";
-    case Obstacle::kBusy:
-      return "lingerd is busy";
-    case Obstacle::kGreeting:
-      return "lingerd has not answered yet";
-    case Obstacle::kDenied:
-      return "access to lingerd is denied";
-    case Obstacle::kNone:
-      break;
+    case Obstacle::kDown: return "lingerd is down";
+    case Obstacle::kOtherVersion: return "lingerd is of another version";
+    case Obstacle::kBusy: return "lingerd is busy";
+    case Obstacle::kGreeting: return "lingerd has not answered yet";
+    case Obstacle::kDenied: return "access to lingerd is denied";
+    case Obstacle::kNone: break;
   }
   return "nothing";
 }

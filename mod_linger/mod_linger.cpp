@@ -34,11 +34,11 @@ void register_hooks(apr_pool_t*) {
 
 }  // namespace
 
-module linger_module = {STANDARD20_MODULE_STUFF,
-                        nullptr,  // no per-directory settings
-                        nullptr,
-                        lingerd::create_settings,
-                        lingerd::merge_settings,
-                        lingerd::kDirectives,
-                        register_hooks,
-                        0};
+module_struct linger_module = {STANDARD20_MODULE_STUFF,
+                               nullptr,  // no per-directory settings
+                               nullptr,
+                               lingerd::create_settings,
+                               lingerd::merge_settings,
+                               lingerd::kDirectives,
+                               register_hooks,
+                               0};

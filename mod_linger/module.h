@@ -14,6 +14,7 @@ older ones don't have the pre_close_connection hook"
 #endif
 
 // Compiled with -fvisibility=hidden; httpd looks this one up by name.
-extern "C" [[gnu::visibility("default")]] module linger_module;
+extern "C" [[gnu::visibility(
+    "default")]] module_struct linger_module;  // not "module": clang++ takes that for a keyword
 
 APLOG_USE_MODULE(linger);

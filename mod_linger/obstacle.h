@@ -21,18 +21,15 @@ enum class Obstacle : std::uint32_t {
 [[nodiscard]] constexpr Obstacle obstacle_of(int error) {
   switch (error) {
     case EACCES:
-    case EPERM:
-      return Obstacle::kDenied;
+    case EPERM: return Obstacle::kDenied;
     case EAGAIN:        // its queue, or its backlog of connections, is full
     case ETOOMANYREFS:  // descriptors in flight over this user's RLIMIT_NOFILE
     case ENOBUFS:
     case ENOMEM:
     case EMFILE:
     case ENFILE:
-    case EINTR:
-      return Obstacle::kBusy;
-    default:
-      return Obstacle::kDown;
+    case EINTR: return Obstacle::kBusy;
+    default: return Obstacle::kDown;
   }
 }
 

@@ -20,13 +20,10 @@ using enum ModuleCounter;
 
 ModuleCounter counter_of(Obstacle obstacle) {
   switch (obstacle) {
-    case Obstacle::kDenied:
-      return kFallbacksDenied;
+    case Obstacle::kDenied: return kFallbacksDenied;
     case Obstacle::kBusy:
-    case Obstacle::kGreeting:
-      return kFallbacksBusy;
-    default:
-      return kFallbacksDown;
+    case Obstacle::kGreeting: return kFallbacksBusy;
+    default: return kFallbacksDown;
   }
 }
 
@@ -98,7 +95,7 @@ Tally* find_or_make_tally(server_rec* server) {
   auto* tally = new (apr_shm_baseaddr_get(memory)) Tally;
   // ap_retained_data_create keeps the key's pointer, and this module may be unloaded.
   auto** retained = static_cast<Tally**>(
-      ap_retained_data_create(apr_pstrdup(server->process->pool, key.c_str()), sizeof(Tally*)));
+      ap_retained_data_create(apr_pstrdup(server->process->pool, key.c_str()), sizeof tally));
   *retained = tally;
   return tally;
 }
