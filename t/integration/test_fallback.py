@@ -54,7 +54,7 @@ def wait_hand_offs_resume(httpd, lingerd):
 
 def wait_lingering_inside(httpd, client):
     """Apache's own linger: the child keeps the socket; prefork and worker are in state C."""
-    wait_until(lambda: proc.holders(client, httpd.children()), "httpd holds the socket")
+    wait_until(lambda: proc.count_held([client], httpd.children()), "httpd holds the socket")
     if httpd.mpm != "event":  # which lingers without a worker
         wait_until(lambda: "C" in httpd.scoreboard(), "a worker in state C")
 
@@ -207,7 +207,7 @@ def test_fallback_close(mpm, sandbox):
             client, status, body = clients.late_closer(httpd.port)
             stack.enter_context(client)
             assert (status, body) == (200, content("hello.txt"))
-            wait_until(lambda: not proc.holders(client, httpd.children()), "httpd has closed")
+            wait_until(lambda: not proc.count_held([client], httpd.children()), "httpd has closed")
         assert "C" not in httpd.scoreboard()
     with clients.stalled_reader(httpd.port, "/300k.bin") as client:
         assert clients.answered(client, 20)

@@ -38,8 +38,8 @@ def test_workers_are_free(site, trickling):
         assert status["LingerQueue"] == CLIENTS
         assert "C" not in status["Scoreboard"]
         # event lingers without a worker, but not without the socket.
-        assert not any(proc.holders(client, httpd.children()) for client in held)
-        assert all(proc.holders(client, [lingerd.pid]) for client in held)
+        assert proc.count_held(held, httpd.children()) == 0
+        assert proc.count_held(held, [lingerd.pid]) == CLIENTS
         assert int(status["BusyWorkers"]) == 1  # the one that answers this question
     wait_equal(lingerd.queue, 0, "sockets in lingerd after the clients have closed")
     assert lingerd.counters()["LingerTotal"] == ended + CLIENTS

@@ -68,19 +68,20 @@ def uid(pid):
     raise AssertionError(f"no Uid line for {pid}")
 
 
-def server_end(client):
-    """The inode of the other end of a loopback connection, None once that is closed. Orphans, which
-    only the kernel holds, have the inode 0."""
-    remote = f"0100007F:{client.getsockname()[1]:04X}"
-    local = f"0100007F:{client.getpeername()[1]:04X}"
+def server_ends(port):
+    """{client's port: inode} of the connections that a loopback port's server has not closed."""
+    found = {}
+    local = f"0100007F:{port:04X}"
     for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[1] == local and fields[2] == remote:
-            return int(fields[9]) or None
-    return None
+        if fields[1] == local and int(fields[9]):  # what only the kernel holds has the inode 0
+            found[int(fields[2].rpartition(":")[2], 16)] = int(fields[9])
+    return found
 
 
-def holders(client, pids):
-    """Those of `pids` that hold the server's end of the client's connection."""
-    inode = server_end(client)
-    return [pid for pid in pids if inode and f"socket:[{inode}]" in fds(pid).values()]
+def count_held(clients, pids):
+    """How many of the clients' connections these processes hold the server's end of."""
+    held = {name for pid in pids for name in fds(pid).values()}
+    ends = server_ends(clients[0].getpeername()[1])
+    inodes = [ends.get(client.getsockname()[1]) for client in clients]
+    return sum(f"socket:[{inode}]" in held for inode in inodes if inode)
