@@ -74,12 +74,14 @@ class Judge {
     }
   }
 
-  // The page has a history of the queue, not of evictions: lingers are evicted at the limit only.
+  // The page has a history of the queue, not of evictions. Lingers are evicted at the limit only;
+  // what has just arrived counts towards it, but not yet as queue.
   void recent_evictions() {
     if (counters_[kEvicted] == 0) return;
     const std::uint64_t newest = report_.now_ns / 1'000'000'000 / kRingSeconds;
+    const std::uint64_t near = counters_[kQueueLimit] - counters_[kQueueLimit] / 10;
     const bool full = std::ranges::any_of(report_.daemon.snapshot.ring, [&](const RingSample& s) {
-      return s.slot != 0 && s.slot + kRingSamples > newest && s.queue >= counters_[kQueueLimit];
+      return s.slot != 0 && s.slot + kRingSamples > newest && s.queue >= near;
     });
     if (full) find(CheckStatus::kWarning, "at its limit in the last 10 minutes, lingers evicted");
   }
@@ -149,12 +151,10 @@ CheckResult check(const Report& report, const CheckLimits& warn, const CheckLimi
     case StatsProblem::kDenied:
     case StatsProblem::kNotAPage:
     case StatsProblem::kOtherVersion:
-    case StatsProblem::kSystem:
-      return check_unknown(report.daemon.problem);
+    case StatsProblem::kSystem: return check_unknown(report.daemon.problem);
     case StatsProblem::kNone:
     case StatsProblem::kNoPage:
-    case StatsProblem::kNoWriter:
-      break;
+    case StatsProblem::kNoWriter: break;
   }
   return {CheckStatus::kCritical, "LINGERD CRITICAL - down: " + one_line(state_detail(report))};
 }

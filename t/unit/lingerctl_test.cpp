@@ -179,7 +179,7 @@ TEST(Screen, there_is_no_rate_across_a_restart) {
   const Report before = report_of(1, 1'000);
   Report now = before;
   now.now_ns += kSecond;
-  now.daemon.snapshot.pid = 4712;
+  now.daemon.snapshot.started_ns += 1;
   CHECK_TRUE(has(live_screen(before, now, {}), "5,000                       -\n"));
 }
 
