@@ -2,6 +2,9 @@
 #include "lingerd/deadlines.h"
 
 #include <algorithm>
+#include <bit>
+
+#include "lingerd/record.h"
 
 namespace lingerd {
 
@@ -11,22 +14,21 @@ DeadlineQueue::DeadlineQueue(std::size_t ids) {
 
 std::size_t DeadlineQueue::list_for(std::uint32_t duration_ms) {
   std::size_t empty = kMaxDurations;
-  std::size_t shorter = kMaxDurations;
-  std::size_t shortest = 0;
   for (std::size_t i = 0; i < used_; ++i) {
-    const List& list = lists_[i];
-    if (list.duration_ms == duration_ms) return i;
-    if (list.head == kNone) empty = i;
-    if (list.duration_ms < lists_[shortest].duration_ms) shortest = i;
-    if (list.duration_ms < duration_ms &&
-        (shorter == kMaxDurations || list.duration_ms > lists_[shorter].duration_ms)) {
-      shorter = i;
-    }
+    if (lists_[i].duration_ms == duration_ms) return i;
+    if (lists_[i].head == kNone) empty = i;
   }
-  if (used_ < kMaxDurations && empty == kMaxDurations) empty = used_++;
-  if (empty == kMaxDurations) return shorter != kMaxDurations ? shorter : shortest;
+  if (empty == kMaxDurations && used_ < kMaxDurations) empty = used_++;
+  if (empty == kMaxDurations) return rounded_list_for(duration_ms);
   lists_[empty].duration_ms = duration_ms;
   return empty;
+}
+
+std::size_t DeadlineQueue::rounded_list_for(std::uint32_t duration_ms) {
+  const std::uint32_t rounded = std::min(std::bit_ceil(duration_ms), kMaxDurationMs);
+  const auto index = kMaxDurations + static_cast<std::size_t>(std::bit_width(rounded - 1));
+  lists_[index].duration_ms = rounded;
+  return index;
 }
 
 void DeadlineQueue::arm(SocketId id, MonoMillis start, std::uint32_t duration_ms) {

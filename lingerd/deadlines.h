@@ -22,9 +22,12 @@ struct Due {
 
 class DeadlineQueue {
  public:
-  // Distinct durations at the same time. A site has a handful; a peer that makes up more shares the
-  // lists that exist (the longest one that isn't longer than asked for, else the shortest).
+  // Distinct durations at the same time that get a list each. A site has a handful. Whoever makes
+  // up more shares lists of rounded durations with others of his kind: a socket then waits up to
+  // twice as long as was asked, never shorter, so that one peer's inventions can't end another's
+  // sockets.
   static constexpr std::size_t kMaxDurations = 32;
+  static constexpr std::size_t kRoundedLists = 23;  // powers of two, up to kMaxDurationMs
 
   // Reserves address space, not memory, for ids up to `ids`.
   explicit DeadlineQueue(std::size_t ids);
@@ -43,8 +46,8 @@ class DeadlineQueue {
   // Calls `visit` with the longest-armed socket of each list.
   template <typename Visit>
   void for_each_head(Visit visit) const {
-    for (std::size_t i = 0; i < used_; ++i) {
-      if (lists_[i].head != kNone) visit(SocketId{lists_[i].head});
+    for (const List& list : lists_) {
+      if (list.head != kNone) visit(SocketId{list.head});
     }
   }
 
@@ -65,9 +68,10 @@ class DeadlineQueue {
   };
 
   std::size_t list_for(std::uint32_t duration_ms);
+  std::size_t rounded_list_for(std::uint32_t duration_ms);
   std::vector<Link> links_;
-  std::array<List, kMaxDurations> lists_;
-  std::size_t used_ = 0;  // lists_[0, used_) have a duration
+  std::array<List, kMaxDurations + kRoundedLists> lists_;
+  std::size_t used_ = 0;  // of the first kMaxDurations
 };
 
 }  // namespace lingerd

@@ -38,6 +38,10 @@ struct Patience {
     const std::uint32_t look = idle_ms / kLooksPerPeriod;
     return look == 0 ? 1 : look;
   }
+  // Looks that a client which does nothing any more has left, beyond the next one.
+  [[nodiscard]] constexpr std::uint32_t looks_after_next() const {
+    return taking() && quiet_looks < kLooksPerPeriod ? kLooksPerPeriod - 1U - quiet_looks : 0;
+  }
 };
 
 enum class IdleVerdict { kWait, kGiveUp };

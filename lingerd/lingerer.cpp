@@ -88,14 +88,9 @@ Lingerer::Look Lingerer::look(SocketId id, std::uint64_t now_ns) {
     if (slot.phase == Phase::kWatched) arm_idle(id, now_ns);
   }
   switch (found.state) {
-    case DrainResult::State::kOpen:
-      return Look::kOpen;
-    case DrainResult::State::kEof:
-      end(id, kClosedByClient, now_ns);
-      break;
-    case DrainResult::State::kReset:
-      end(id, kClosedByReset, now_ns);
-      break;
+    case DrainResult::State::kOpen: return Look::kOpen;
+    case DrainResult::State::kEof: end(id, kClosedByClient, now_ns); break;
+    case DrainResult::State::kReset: end(id, kClosedByReset, now_ns); break;
     case DrainResult::State::kNotConnected:
       // A watched socket was connected once: whatever it is now, its connection is over.
       if (slot.phase == Phase::kWatched) {
@@ -136,6 +131,10 @@ void Lingerer::expire(std::uint64_t now_ns, std::size_t budget) {
 }
 
 void Lingerer::idle_is_over(SocketId id, std::uint64_t now_ns) {
+  // Bytes may lie there that nobody has looked at yet, when this process was stopped or had too
+  // much to do: their client isn't silent.
+  const std::uint64_t before = counters_[kDrainedBytes];
+  if (look(id, now_ns) == Look::kEnded || counters_[kDrainedBytes] != before) return;
   Slot& slot = slots_[id];
   if (judge_silence(slot.patience, ops_.unsent(id)) == IdleVerdict::kWait) {
     arm_idle(id, now_ns);
@@ -194,11 +193,20 @@ void Lingerer::release(SocketId id) {
 }
 
 void Lingerer::make_room(std::size_t room, std::uint64_t now_ns) {
-  while (size() > 0 && size() + room > max_connections_) {
-    const std::optional<Due> idle = idle_.next();
-    const std::optional<Due> cap = cap_.next();  // armed for each socket, so there is one
-    give_up(idle && idle->deadline < cap->deadline ? idle->id : cap->id, kEvicted, now_ns);
-  }
+  while (size() > 0 && size() + room > max_connections_) give_up(first_to_end(), kEvicted, now_ns);
+}
+
+// The socket that would end first if nothing more came, of the heads of all lists. For one that
+// still takes its response the next look is not the end yet.
+SocketId Lingerer::first_to_end() const {
+  Due first = *cap_.next();  // armed for each socket, so there is one
+  idle_.for_each_head([&](SocketId id) {
+    const auto look = *idle_.armed(id);
+    const MonoMillis end =
+        look.deadline + MonoMillis{slots_[id].patience.looks_after_next()} * look.duration_ms;
+    if (end < first.deadline) first = {id, end};
+  });
+  return first.id;
 }
 
 void Lingerer::set_limits(std::uint32_t max_connections, std::uint32_t max_time_ms,

@@ -96,6 +96,7 @@ class Lingerer {
   void end(SocketId id, DaemonCounter how, std::uint64_t now_ns);
   void give_up(SocketId id, DaemonCounter how, std::uint64_t now_ns);
   void make_room(std::size_t room, std::uint64_t now_ns);
+  [[nodiscard]] SocketId first_to_end() const;
   void idle_is_over(SocketId id, std::uint64_t now_ns);
   void arm_idle(SocketId id, std::uint64_t now_ns);
 

@@ -16,3 +16,4 @@ LINKS_deadlines_test := lingerd/deadlines
 LINKS_drain_test :=
 LINKS_lingerer_test := lingerd/lingerer lingerd/deadlines
 LINKS_obstacle_test :=
+LINKS_lingerer_model_test := lingerd/carry lingerd/deadlines lingerd/lingerer
