@@ -14,6 +14,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "xdist_group(name): stays on one worker of pytest-xdist")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Tests that share servers stay together when pytest-xdist spreads the others."""
     for item in items:

@@ -23,21 +23,20 @@ def site(mpm, module_sandbox):
     return module_sandbox.site(mpm, workers=4, processes=2, config=CONFIG)
 
 
+def fates(httpd):
+    """{fate: count} without our looks at the counters, each of which is a connection that ends too
+    (LeftOff), but only after it has told the numbers."""
+    status = httpd.status()
+    found = {fate.removeprefix("Linger"): status[fate] for fate in FATES}
+    found["LeftOff"] -= httpd.looks - 1
+    return found
+
+
 def wait_counted(httpd, before, **expected):
-    """Waits until the fates have grown by `expected` (names without Linger), and by nothing else.
-    Looking at the status is a connection too, of a server with Linger Off."""
-    looks = 0
-
-    def grown():
-        nonlocal looks
-        looks += 1
-        status = httpd.status()
-        found = {fate.removeprefix("Linger"): status[fate] - before[fate] for fate in FATES}
-        found["LeftOff"] -= looks  # the look before this one counts by now, and so on back
-        return found
-
-    wanted = {fate.removeprefix("Linger"): 0 for fate in FATES} | expected
-    wait_equal(grown, wanted, "connections by fate")
+    """Waits until the fates have grown by `expected`, and by nothing else."""
+    wanted = dict.fromkeys(before, 0) | expected
+    wait_equal(lambda: {fate: count - before[fate] for fate, count in fates(httpd).items()},
+               wanted, "connections by fate")
 
 
 def wait_settled(httpd, lingerd):
@@ -51,7 +50,7 @@ def wait_settled(httpd, lingerd):
 def test_late_close_is_a_hand_off(site):
     """Would catch a hand-off that counts twice, or not."""
     httpd, _ = site
-    before = httpd.status()
+    before = fates(httpd)
     held = [clients.late_closer(httpd.port)[0] for _ in range(10)]
     wait_counted(httpd, before, Handoffs=10)
     for client in held:
@@ -61,41 +60,44 @@ def test_late_close_is_a_hand_off(site):
 def test_early_close_is_none(site):
     """The client's FIN was there first. Would catch a pointless hand-off, or a lost count."""
     httpd, lingerd = site
-    before = httpd.status()
+    total = wait_settled(httpd, lingerd)["LingerTotal"]
+    before = fates(httpd)
     for _ in range(10):
         assert clients.early_closer(httpd.port) == (200, content("hello.txt"))
     wait_counted(httpd, before, AlreadyClosed=10)
-    assert lingerd.counters()["LingerTotal"] == before["LingerTotal"]
+    assert lingerd.counters()["LingerTotal"] == total
 
 
 def test_reset_is_aborted(site):
     """An RST in the middle of a response. Would catch a hand-off of a dead connection."""
     httpd, lingerd = site
-    before = httpd.status()
+    total = wait_settled(httpd, lingerd)["LingerTotal"]
+    before = fates(httpd)
     for _ in range(5):
         client = clients.connect(httpd.port, receive_buffer=4096)
         client.sendall(clients.request("/4m.bin"))  # more than all buffers on the way hold
         client.recv(100)
         clients.reset(client)
     wait_counted(httpd, before, Aborted=5)
-    assert lingerd.counters()["LingerTotal"] == before["LingerTotal"]
+    assert lingerd.counters()["LingerTotal"] == total
 
 
 def test_linger_off(site):
     """Would catch a vhost's Linger Off that its address's default server overrules."""
     httpd, lingerd = site
-    before = httpd.status()
+    total = wait_settled(httpd, lingerd)["LingerTotal"]
+    before = fates(httpd)
     for _ in range(5):
         assert clients.fetch(httpd.port, host="off.test") == (200, content("hello.txt"))
     wait_counted(httpd, before, LeftOff=5)
-    assert lingerd.counters()["LingerTotal"] == before["LingerTotal"]
+    assert lingerd.counters()["LingerTotal"] == total
 
 
 def test_nothing_but_a_connection(site):
     """A client that connects and goes away: httpd closes that connection as well. Would catch a
     count that depends on a request."""
     httpd, _ = site
-    before = httpd.status()
+    before = fates(httpd)
     for _ in range(5):
         clients.connect(httpd.port).close()
     wait_counted(httpd, before, AlreadyClosed=5)
@@ -106,7 +108,7 @@ def test_a_mix_adds_up(site):
     totals when they part from the module's."""
     httpd, lingerd = site
     ends_before = wait_settled(httpd, lingerd)
-    before = httpd.status()
+    before = fates(httpd)
     held, resetters = [], []
     for _ in range(10):
         held.append(clients.late_closer(httpd.port)[0])

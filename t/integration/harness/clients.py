@@ -138,3 +138,61 @@ def truncation_check(client, late=b"x" * 1000, stall=0.0, pause=0.0, bite=8192):
         return bytes(received), False
     except (ConnectionResetError, BrokenPipeError):
         return bytes(received), True
+
+
+def load(port, count, threads=4, path="/hello.txt"):
+    """`count` connections with one request each, every one of them answered whole; each client
+    reads to the FIN and closes at once."""
+    wanted = request(path)
+    failures = []
+
+    def run(share):
+        for _ in range(share):
+            try:
+                with connect(port) as client:
+                    client.sendall(wanted)
+                    response = read_to_fin(client)
+                if not response.startswith(b"HTTP/1.1 200 ") or not response.endswith(b"world\n"):
+                    failures.append(repr(response[:200]))
+            except OSError as failure:
+                failures.append(repr(failure))
+
+    shares = [count // threads + (i < count % threads) for i in range(threads)]
+    workers = [threading.Thread(target=run, args=(share,)) for share in shares]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures, f"{len(failures)} of {count} failed: {failures[:5]}"
+
+
+class Load:
+    """The same without an end, while a test does something to the servers."""
+
+    def __init__(self, port, threads=2):
+        self._port = port
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        self.answered = 0
+        self.failures = []
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self):
+        while not self._stop.is_set():
+            try:
+                client, status, body = late_closer(self._port)
+                client.close()
+                if (status, body) != (200, b"hello, world\n"):
+                    self.failures.append((status, body))
+            except (OSError, NoResponse) as failure:
+                self.failures.append(repr(failure))
+            self.answered += 1
