@@ -17,3 +17,13 @@ DEB_PACKAGES += apache2-bin libapache2-mod-php8.2|libapache2-mod-php python3-pyt
 DEB_PACKAGES += curl openssl nghttp2-client systemd
 RPM_PACKAGES += httpd mod_ssl mod_http2 php python3-pytest
 RPM_PACKAGES += curl openssl nghttp2 systemd
+
+# The tests of what operators see: the agents that read our pages, and the manuals.
+DEB_PACKAGES += prometheus prometheus-apache-exporter python3-prometheus-client python3-yaml
+DEB_PACKAGES += munin-plugins-core libwww-perl mandoc
+RPM_PACKAGES += golang-github-prometheus python3-prometheus_client python3-pyyaml munin-node
+RPM_PACKAGES += perl-libwww-perl mandoc
+
+# ablinger, the load of the demo and of the benchmark: TLS and JSON.
+DEB_PACKAGES += libssl-dev nlohmann-json3-dev
+RPM_PACKAGES += openssl-devel json-devel

@@ -3,14 +3,14 @@
 Then serves on DEMO_PORT (8080) until Ctrl-C, or for DEMO_SECONDS."""
 import os
 import shutil
-import signal
 import statistics
 import sys
 import threading
 import time
 
 from ablinger import Load
-from servers import ABLINGER, Httpd, Peers, document_root, places, port_is_free
+from servers import (ABLINGER, Httpd, Peers, document_root, interrupt_on_signals, places,
+                     port_is_free)
 
 PROCESSES = 20
 CLIENTS = 40
@@ -24,7 +24,7 @@ INDEX = b"""<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>lingerd 
 <p>Twenty prefork processes and one lingerd. Some clients close their connections late; look at
 <a href="/server-status?refresh=1">server-status</a> to see where those wait.</p>
 """
-PAGE = b"<!DOCTYPE html><title>page</title><p>" + b"ten kilobytes of page " * 460
+PAGE = b"<!DOCTYPE html><title>page</title><p>" + b"ten kilobytes of page " * 470
 
 
 def styled(text, code):
@@ -203,13 +203,7 @@ def main():
     if not port_is_free(port):
         fail(f"port {port} is taken; choose another one: make demo DEMO_PORT=8081")
 
-    def interrupt(*_):
-        for number_of in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number_of, signal.SIG_IGN)  # cleaning up is not to be interrupted
-        raise KeyboardInterrupt
-
-    for number_of in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number_of, interrupt)
+    interrupt_on_signals()
     say(styled("lingerd: who waits for clients that close late?", "1"))
     try:
         demonstrate(port, seconds)

@@ -21,6 +21,20 @@ ABLINGER = places.BUILD / "ablinger"
 NGINX = os.environ.get("NGINX", "/usr/sbin/nginx")
 
 
+def interrupt_on_signals():
+    """Ctrl-C, kill and a closed terminal all end in KeyboardInterrupt, once: the cleaning up that
+    follows is not to be interrupted."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(*_):
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in numbers:
+        signal.signal(number, interrupt)
+
+
 def free_port():
     with socket.socket() as s:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,9 +154,11 @@ class Httpd(Server):
 
     def _mpm(self, workers):
         if self.mpm == "prefork":
+            self._children = workers
             return _MPM_PROCESSES.format(n=workers)
         threads = min(workers, 25)
-        return _MPM_THREADS.format(n=workers, threads=threads, processes=workers // threads)
+        self._children = workers // threads
+        return _MPM_THREADS.format(n=workers, threads=threads, processes=self._children)
 
     def _write(self, www, lines, mpm, config):
         user = ""
@@ -172,6 +188,7 @@ GracefulShutdownTimeout 5
     def start(self):
         command = [places.HTTPD, "-f", str(self.directory / "httpd.conf"), "-DFOREGROUND"]
         super().start(command, "/server-status?auto")
+        wait_until(lambda: len(self.pids()) > self._children, "all children of httpd are there")
 
     def status(self, timeout=10):
         """server-status?auto as {key: text}. It takes its turn among the clients: with all
