@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that boots: a Debian root, a throw-away layer over it in memory, and systemd as its first
+process, in namespaces of its own (systemd-nspawn). Its network is a loopback of its own, which a
+thread of the test may enter."""
+import contextlib
+import ctypes
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+from harness.waiting import wait_until
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "system"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# As small as it gets with systemd as init and a stock apache2. man-db and its like are left out:
+# dpkg's triggers for them would take longer than the tests.
+PACKAGES = "systemd,systemd-sysv,dbus,apache2,iproute2,procps"
+MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
+
+_REBOOT = 133  # the exit status of systemd-nspawn --keep-unit
+# nspawn clears its own directory in /run at the end, and refuses to where that is on a disk.
+_NSPAWN = ('mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn && '
+           'exec "$0" "$@"')
+
+_CLONE_NEWNET = 0x40000000
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class CannotBoot(Exception):
+    """What this machine lacks."""
+
+
+def _suite():
+    words = dict(line.strip().split("=", 1)
+                 for line in pathlib.Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    if words.get("ID", "").strip('"') != "debian" or "VERSION_CODENAME" not in words:
+        raise CannotBoot("not a Debian, whose packages are what is tested")
+    return words["VERSION_CODENAME"].strip('"')
+
+
+def debian_root():
+    """A bare Debian with apache2, made once and kept below build/."""
+    root = BUILD / f"root-{_suite()}"
+    if root.exists():
+        return root
+    BUILD.mkdir(parents=True, exist_ok=True)
+    partial = pathlib.Path(tempfile.mkdtemp(prefix="debootstrap.", dir=BUILD))
+    done = subprocess.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", _suite(),
+                           str(partial), MIRROR], stdin=subprocess.DEVNULL, capture_output=True,
+                          text=True, check=False)
+    if done.returncode:
+        shutil.rmtree(partial)
+        raise CannotBoot("debootstrap makes no Debian root: "
+                         + (done.stdout + done.stderr).strip().splitlines()[-1])
+    partial.chmod(0o755)
+    with contextlib.suppress(OSError):  # somebody else's may be there by now
+        partial.rename(root)
+    return root
+
+
+def missing_tools():
+    return [tool for tool in ("debootstrap", "systemd-nspawn", "nsenter", "mount")
+            if not shutil.which(tool)]
+
+
+class Machine:
+    def __init__(self):
+        if os.geteuid() != 0:
+            raise CannotBoot("not root")
+        if missing_tools():
+            raise CannotBoot("no " + ", no ".join(missing_tools()))
+        lower = debian_root()
+        self._directory = pathlib.Path(tempfile.mkdtemp(prefix="machine.", dir=BUILD))
+        self.root = self._directory / "root"
+        self.console = self._directory.with_name(self._directory.name + ".console")
+        self._nspawn = None
+        self.leader = None
+        try:
+            self._lay_over(lower)
+            self.boot()
+        except BaseException:
+            self.close()
+            raise
+
+    def _lay_over(self, lower):
+        self._mount("-t", "tmpfs", "-o", "size=3g,mode=755", "tmpfs", str(self._directory))
+        for name in ("upper", "work", "root"):
+            (self._directory / name).mkdir()
+        self._mount("-t", "overlay", "-o", f"lowerdir={lower},upperdir={self._directory}/upper,"
+                    f"workdir={self._directory}/work", "overlay", str(self.root))
+        (self.root / "etc/machine-id").write_text("")
+        (self.root / "var/log/journal").mkdir(exist_ok=True)  # a journal that survives a reboot
+
+    def _mount(self, *arguments):
+        done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CannotBoot(done.stderr.strip())
+
+    def boot(self):
+        with open(self.console, "ab") as console:
+            self._nspawn = subprocess.Popen(
+                ["unshare", "--mount", "sh", "-c", _NSPAWN, "systemd-nspawn", "-q", "--register=no", "--keep-unit", "-M", "linger-test",
+                 "-D", str(self.root), "--boot", "--console=pipe", "--private-network"],
+                stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+        self._wait_running()
+
+    def _wait_running(self):
+        def running():
+            if self._nspawn.poll() is not None:
+                raise CannotBoot("systemd-nspawn: " + self._console_tail())
+            self.leader = self._find_leader()
+            return self.leader and self._state() in ("running", "degraded")
+        try:
+            wait_until(running, "systemd runs", deadline=120, every=0.1)
+        except AssertionError:
+            raise CannotBoot("systemd doesn't boot: " + self._console_tail()) from None
+
+    def _console_tail(self):
+        return " / ".join(self.console.read_text(errors="replace").split("\n")[-4:])
+
+    def _find_leader(self):
+        """The machine's first process: nspawn's child."""
+        path = f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children"
+        children = pathlib.Path(path).read_text().split()
+        return int(children[0]) if children else None
+
+    def _state(self):
+        done = self.run("systemctl", "is-system-running", check=False)
+        return done.stdout.strip()
+
+    def run(self, *command, check=True, timeout=120):
+        """Runs a command in the machine, as its root."""
+        done = subprocess.run(
+            ["nsenter", "-t", str(self.leader), "-a", "env", "-i", f"PATH={PATH}", "LC_ALL=C",
+             "DEBIAN_FRONTEND=noninteractive", *map(str, command)],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+        if check and done.returncode:
+            raise AssertionError(f"{command} exited with {done.returncode}\n{done.stdout}"
+                                 f"{done.stderr}")
+        return done
+
+    def out(self, *command):
+        return self.run(*command).stdout.strip()
+
+    def show(self, unit, *properties):
+        """{property: value} of a unit."""
+        lines = self.out("systemctl", "show", unit, *(f"-p{name}" for name in properties))
+        return dict(line.split("=", 1) for line in lines.splitlines())
+
+    def enter_network(self):
+        """From here on sockets of this thread, and of those that it starts, are in the machine."""
+        with open(f"/proc/{self.leader}/ns/net", "rb") as namespace:
+            if _LIBC.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                raise OSError(ctypes.get_errno(), "setns")
+
+    def reboot(self):
+        """Of the machine's own doing: nspawn ends with a status of its own, and is started again."""
+        self.run("systemctl", "reboot", check=False)  # the connection may end before it answers
+        status = self._nspawn.wait(120)
+        assert status == _REBOOT, f"systemd-nspawn exited with {status}: {self._console_tail()}"
+        self.boot()
+
+    def close(self):
+        if self._nspawn and self._nspawn.poll() is None:
+            if self.leader:
+                self.run("systemctl", "poweroff", check=False)
+            try:
+                self._nspawn.wait(60)
+            except subprocess.TimeoutExpired:
+                self._nspawn.kill()
+                self._nspawn.wait()
+        for mounted in (self.root, self._directory):
+            subprocess.run(["umount", "-l", str(mounted)], capture_output=True, check=False)
+        self._directory.rmdir()
+        for group in pathlib.Path("/sys/fs/cgroup").glob("*/payload"):
+            _remove_groups(group)
+            _remove_groups(group.with_name("supervisor"))
+
+
+def _remove_groups(group):
+    """The control groups that nspawn leaves where no systemd has given it one."""
+    for path, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)

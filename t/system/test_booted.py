@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The packages on a booted systemd with a stock apache2, from installation to reboot. One machine,
+and each test goes on from where the one before has left it."""
+import contextlib
+import pathlib
+
+import pytest
+from harness import clients
+from harness.waiting import wait_equal, wait_until
+
+from load import Load
+from site_on_machine import RUN, SERVICE, SOCKET
+
+PAGE = b"".join(b"%08d" % i for i in range(8192))  # 64 KB, no two stretches alike
+CLIENTS = 100
+
+
+@pytest.fixture(name="loaded")
+def loaded_fixture(site):
+    """The site under load; at the end every client has got everything."""
+    with Load("/page", PAGE) as load:
+        wait_until(lambda: load.whole > 50, "load")
+        yield load
+        whole = load.whole
+        wait_until(lambda: load.whole > whole + 50 or load.problems, "load after the test")
+    assert not load.problems, load.problems[:5]
+
+
+@pytest.fixture(name="mpm", params=["prefork", "event"])
+def mpm_fixture(site, request):
+    if request.param not in site.status()["ServerMPM"].lower():
+        site.use_mpm(request.param)
+        site.wait_up()
+    return request.param
+
+
+def test_one_command_installs_a_working_pair(site):
+    """Would catch a package that needs a further step: the module not enabled, the socket not
+    started, or one that httpd's user can't connect to."""
+    assert "Linger" not in str(site.status())
+    site.install("l*.deb")
+    site.put("page", PAGE)
+    # A large response leaves httpd long before a slow client has it.
+    (site.machine.root / "etc/apache2/conf-enabled/test.conf").write_text("SendBufferSize 1048576\n")
+    site.machine.run("systemctl", "reload", "apache2")
+    assert site.machine.out("systemctl", "is-enabled", SOCKET) == "enabled"
+    assert site.active(SOCKET) == "active"
+    site.wait_up()
+    with Load("/page", PAGE) as load:
+        site.wait_handoffs()
+    assert not load.problems
+
+
+def test_first_hand_off_starts_the_daemon(site, mpm):
+    """Would catch a socket unit that starts nothing, and a module that doesn't find its way back."""
+    site.machine.run("systemctl", "stop", SERVICE)
+    assert (site.active(SERVICE), site.active(SOCKET)) == ("inactive", "active")
+    assert clients.split(_page_of_a_late_closer()) == (200, PAGE)
+    assert site.wait_pid()
+    site.wait_up()
+
+
+def _page_of_a_late_closer():
+    with clients.connect(80) as client:
+        client.sendall(clients.request("/page"))
+        return clients.read_to_fin(client)
+
+
+def test_who_may_use_the_socket(site):
+    """Would catch a socket that anybody may hand sockets to, and a directory that keeps lingerd from
+    writing its numbers or httpd from reading them. The daemon has run: systemd has had its chance to
+    change the directory's owner and everything in it."""
+    names = site.machine.out("stat", "-c", "%n %U %G %a", RUN, *(f"{RUN}/lingerd.sock{suffix}"
+                                                                 for suffix in ("", ".stats")))
+    assert names.splitlines() == [f"{RUN} lingerd lingerd 755",
+                                  f"{RUN}/lingerd.sock root www-data 660",
+                                  f"{RUN}/lingerd.sock.stats lingerd lingerd 644"]
+
+
+def test_confinement(site):
+    """Would catch a line of the unit that systemd ignores."""
+    pid = site.wait_pid()
+    lines = site.machine.out("cat", f"/proc/{pid}/status").splitlines()
+    status = {key: value.split() for key, value in (line.split(":", 1) for line in lines)}
+    uid = site.machine.out("id", "-u", "lingerd")
+    assert status["Uid"] == [uid] * 4
+    assert not int(status["CapEff"][0] + status["CapBnd"][0] + status["CapPrm"][0], 16)
+    assert (status["NoNewPrivs"], status["Seccomp"]) == (["1"], ["2"])
+    network = "readlink", "/proc/1/ns/net", f"/proc/{pid}/ns/net"
+    assert len(set(site.machine.out(*network).split())) == 2
+    assert site.machine.show(SERVICE, "FileDescriptorStoreMax", "NRestarts") == {
+        "FileDescriptorStoreMax": "16", "NRestarts": "0"}
+
+
+def test_systemds_own_opinion(site):
+    """Verified without a word; exposure at most 1.5."""
+    for unit in (SOCKET, SERVICE):
+        done = site.machine.run("systemd-analyze", "verify", "--man=no",
+                                f"/lib/systemd/system/{unit}")
+        assert (done.stdout, done.stderr) == ("", "")
+    done = site.machine.run("systemd-analyze", "security", "--no-pager", "--threshold=15", SERVICE)
+    assert "Overall exposure level" in done.stdout
+
+
+def test_workers_are_free(site, mpm):
+    """A hundred clients that stay cost no worker."""
+    with contextlib.ExitStack() as stack:
+        for _ in range(CLIENTS):
+            client, status, body = clients.late_closer(80, "/page")
+            stack.enter_context(client)
+            assert (status, body) == (200, PAGE)
+        wait_until(lambda: site.counter("LingerQueue") >= CLIENTS, "sockets in lingerd")
+        assert site.status()["Scoreboard"].count("C") < 5  # this test's own questions
+
+
+def test_response_arrives_whole(site, mpm):
+    """Would catch a sandbox in which lingerd can't drain what it is handed."""
+    before = site.counter("LingerRescued")
+    with clients.stalled_reader(80, "/page") as client:
+        wait_until(lambda: site.counter("LingerQueue") >= 1, "the hand-off")
+        response, was_reset = clients.truncation_check(client, pause=0.001)
+    assert not was_reset
+    assert clients.split(response) == (200, PAGE)
+    wait_equal(lambda: site.counter("LingerRescued"), before + 1, "rescued")
+
+
+def test_restart_under_load(site, mpm, loaded):
+    """Would catch a restart that costs a client its response, or after which nobody hands over."""
+    for _ in range(3):
+        pid = site.wait_pid()
+        site.machine.run("systemctl", "restart", SERVICE)
+        site.wait_pid(other_than=pid)
+        site.wait_handoffs()
+
+
+def test_reload(site, loaded):
+    """systemctl reload changes what can be changed, in the same process."""
+    pid = site.wait_pid()
+    config = site.machine.root / "etc/lingerd/lingerd.conf"
+    shipped = config.read_text()
+    config.write_text("max-time = 7\n")
+    site.machine.run("systemctl", "reload", SERVICE)
+    wait_until(lambda: "max-time 7" in site.journal(), "the new value in the journal")
+    config.write_text(shipped)
+    site.machine.run("systemctl", "reload", SERVICE)
+    assert site.wait_pid() == pid
+
+
+def test_killed_daemon_comes_back(site, mpm, loaded):
+    pid = site.wait_pid()
+    site.machine.run("kill", "-KILL", pid)
+    site.wait_pid(other_than=pid)
+    site.wait_handoffs()
+
+
+def test_hung_daemon_is_replaced(site, mpm, loaded):
+    """The watchdog: a lingerd that is stopped serves again, as another process, and no client has
+    noticed."""
+    site.drop_in(SERVICE, "[Service]\nWatchdogSec=4\n")
+    site.machine.run("systemctl", "restart", SERVICE)
+    pid = site.wait_pid()
+    site.wait_handoffs()
+    site.machine.run("kill", "-STOP", pid)
+    site.wait_pid(other_than=pid)
+    site.wait_handoffs()
+    assert f"Watchdog timeout" in site.journal()
+    site.drop_in(SERVICE, "")
+    site.machine.run("systemctl", "restart", SERVICE)
+
+
+def test_bad_configuration_is_final_and_told(site, loaded):
+    """A daemon that can't start says why, stays down instead of trying for ever, and costs no client
+    anything; with the mistake mended it starts by one command."""
+    config = site.machine.root / "etc/lingerd/lingerd.conf"
+    shipped = config.read_text()
+    config.write_text("max-time = never\n")
+    assert site.machine.run("systemctl", "restart", SERVICE, check=False).returncode != 0
+    wait_equal(lambda: site.active(SOCKET), "failed", "the socket unit")
+    assert "lingerd.conf:1: max-time: 'never' is not a whole number" in site.journal()
+    wait_until(lambda: "lingerd is down: nobody listens at /run/lingerd/lingerd.sock" in
+               site.error_log(), "a line in httpd's error log")
+    config.write_text(shipped)
+    site.machine.run("systemctl", "reset-failed", SERVICE, SOCKET)
+    site.machine.run("systemctl", "start", SOCKET)
+    site.wait_handoffs()
+
+
+def test_another_directory_owner_is_mended(site):
+    """Somebody removes the directory: a restart of the socket brings it back, numbers included."""
+    site.machine.run("systemctl", "stop", SOCKET, SERVICE)
+    site.machine.run("rm", "-rf", RUN)
+    site.machine.run("systemctl", "start", SOCKET)
+    site.late_closer()
+    site.wait_up()
+    test_who_may_use_the_socket(site)
+
+
+def test_reboot(site):
+    """Would catch a pair that works until the next boot."""
+    site.machine.reboot()
+    site.machine.enter_network()
+    assert site.active(SOCKET) == "active"
+    assert site.late_closer("/page") == (200, PAGE)
+    site.wait_up()
+    assert site.counter("LingerHandoffs") >= 1
+    test_who_may_use_the_socket(site)
+    assert not pathlib.Path(site.machine.root / "var/crash").exists()
+    assert site.machine.out("systemctl", "--failed", "--no-legend") == ""
