@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manuals are well-formed and say what the programs and the module say."""
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from harness import lingerctl, places
+
+MAN = places.ROOT / "packaging" / "man"
+PAGES = ("lingerd.8", "lingerctl.8", "lingerd.conf.5", "mod_linger.7")
+SOURCE = places.ROOT / "mod_linger"
+
+
+def text_of(page):
+    """As a reader sees it, in one line."""
+    shown = subprocess.run(["mandoc", "-T", "ascii", "-O", "width=1000", MAN / page],
+                           capture_output=True, text=True, check=True, timeout=30).stdout
+    return re.sub(r"\s+", " ", re.sub(r".\x08", "", shown))
+
+
+needs_mandoc = pytest.mark.skipif(shutil.which("mandoc") is None, reason="no mandoc")
+
+
+def test_there_are_no_others():
+    assert sorted(path.name for path in MAN.glob("*.[1-8]")) == sorted(PAGES)
+
+
+@needs_mandoc
+@pytest.mark.parametrize("page", PAGES)
+def test_mandoc_has_nothing_to_say(page):
+    # From their own directory, where it finds the others that a page refers to.
+    result = subprocess.run(["mandoc", "-T", "lint", page], capture_output=True, text=True,
+                            timeout=30, check=False, cwd=MAN)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_options_and_counters_are_the_programs_own():
+    result = subprocess.run(
+        [sys.executable, MAN / "generate.py", "--check", places.LINGERD, places.LINGERCTL],
+        capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@needs_mandoc
+def test_lingerctl_has_the_same_options_and_defaults_in_help_and_manual():
+    usage = lingerctl.print_of("--help")
+    manual = text_of("lingerctl.8")
+    options = re.findall(r"^  (--[a-z]+(?: [A-Z]+)?)(?: |$)", usage, re.MULTILINE)
+    assert len(options) == 10
+    for option in options:
+        assert f" {option} " in manual, option
+    # The manual has those of top and check in sections of their own.
+    stated = sorted(re.findall(r"Default: (.*?)\.(?=\s)", re.sub(r"\s+", " ", usage)))
+    assert stated == sorted(re.findall(r"Default: (.*?)\.(?= )", manual))
+
+
+def milliseconds(name):
+    return int(re.search(rf"\b{name} = ([\d']+);", (SOURCE / "settings.h").read_text())[1]
+               .replace("'", ""))
+
+
+@needs_mandoc
+def test_directives_have_the_codes_defaults():
+    manual = text_of("mod_linger.7")
+    settings = (SOURCE / "settings.h").read_text()
+    path = re.search(r'socket_path = "(.*?)"', settings)[1]
+    assert "bool enabled = true;" in settings and "fallback = Fallback::kInline;" in settings
+    for default in ("Linger On", f"LingerSocket {path}", "LingerFallback inline",
+                    f"LingerTimeout {milliseconds('idle_ms') // 1000}",
+                    f"LingerTime {milliseconds('cap_ms') // 1000}"):
+        assert f"Default: {default} Context:" in manual, default
+
+
+@needs_mandoc
+def test_directives_are_all_there_with_their_range(sandbox):
+    manual = text_of("mod_linger.7")
+    for name in re.findall(r'directive\("(\w+)"', (SOURCE / "settings.cpp").read_text()):
+        assert f"Syntax: {name} " in manual, name
+    httpd = sandbox.httpd("event", socket_path=sandbox.directory / "s", start=False,
+                          linger_directives="LingerTime 0\n")
+    refused = re.search(r"is not a duration from (\w+) to (\w+)", httpd.config_test()[1])
+    assert f"From {refused[1]} to {refused[2]}" in manual
+    shipped = (places.ROOT / "conf" / "linger.conf").read_text()
+    for line in re.findall(r"^\s*#(Linger\w* \S+)$", shipped, re.MULTILINE):
+        assert f"Default: {line} Context:" in manual, line
