@@ -422,9 +422,7 @@ TEST(Lingerer, keeps_its_books_through_anything) {
       case 5:
         lingerer.readable(id, sockets.is_open(id) ? sockets[id].generation : random() % 5, at(now));
         break;
-      case 6:
-        lingerer.settle(at(now));
-        break;
+      case 6: lingerer.settle(at(now)); break;
       case 7:
         if (sockets.is_open(id) && sockets[id].unsent > 0) --sockets[id].unsent;
         break;
