@@ -112,7 +112,7 @@ class Screen {
   }
 
   void counters() {
-    const std::uint64_t ended = value(kTotal) - value(kQueue);
+    const std::uint64_t ended = ended_lingers(report_.daemon.snapshot.counters);
     row(kTotal, "");
     for (const DaemonCounter end :
          {kClosedByClient, kClosedByReset, kClosedIdle, kClosedCap, kEvicted}) {

@@ -73,7 +73,7 @@ void queue_tile(std::string& out, const DaemonCounters& c) {
   const std::string peak = "peak " + grouped(c[kQueuePeak]) + ", limit " + grouped(c[kQueueLimit]);
   tile(out, info(kQueue), grouped(c[kQueue]),
        bar_svg(c[kQueue], c[kQueuePeak], c[kQueueLimit], grouped(c[kQueue]) + " now, " + peak),
-       peak + (c[kQueue] ? "; oldest " + duration_text(c[kOldestMillis]) : ""));
+       peak + (c[kQueue] ? "; oldest&nbsp;" + duration_text(c[kOldestMillis]) : ""));
 }
 
 void tiles(std::string& out, const DaemonCounters& c) {
@@ -147,7 +147,7 @@ void footer(std::string& out, const std::string& label, std::uint64_t value) {
 
 void ends_table(std::string& out, const DaemonCounters& c) {
   using enum DaemonCounter;
-  const std::uint64_t ended = c[kTotal] - c[kQueue];
+  const std::uint64_t ended = ended_lingers(c);
   out += "<div><table><caption>How lingers ended</caption>\n";
   for (const DaemonCounter end : {kClosedByClient, kClosedByReset, kClosedIdle, kClosedCap}) {
     row(out, info(end), c[end], ended);

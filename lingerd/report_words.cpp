@@ -49,6 +49,11 @@ std::uint64_t heartbeat_age_ms(const Report& report) {
   return beat != 0 && report.now_ns > beat ? (report.now_ns - beat) / 1'000'000 : 0;
 }
 
+std::uint64_t ended_lingers(const DaemonCounters& c) {
+  using enum DaemonCounter;
+  return c[kClosedByClient] + c[kClosedByReset] + c[kClosedIdle] + c[kClosedCap] + c[kEvicted];
+}
+
 std::string grouped(std::uint64_t value) {
   std::string out = std::to_string(value);
   for (std::size_t at = out.size(); at > 3;) out.insert(at -= 3, ",");

@@ -28,6 +28,10 @@ inline constexpr std::string_view kHeartbeatHelp =
 // Since lingerd's last heartbeat; 0 if it never had one.
 [[nodiscard]] std::uint64_t heartbeat_age_ms(const Report& report);
 
+// Every way in which a linger ends. Not LingerTotal less LingerQueue: a page that was read while
+// its writer was stopped in the middle of writing may not add up.
+[[nodiscard]] std::uint64_t ended_lingers(const DaemonCounters& c);
+
 [[nodiscard]] std::string grouped(std::uint64_t value);              // 1,234,567
 [[nodiscard]] std::string decimal(std::uint64_t value, int places);  // decimal(1500, 3) is "1.500"
 [[nodiscard]] std::string shortest(double value);                    // at most one decimal: 2, 2.5
