@@ -143,8 +143,8 @@ TEST(Deadlines, an_empty_lists_duration_gives_way_to_a_new_one) {
     queue.arm(static_cast<SocketId>(i), 0, static_cast<std::uint32_t>(1'000 * (i + 1)));
   }
   queue.disarm(7);
-  queue.arm(99, 0, 1);
-  check_next(99, 1);
+  queue.arm(99, 0, 3);
+  check_next(99, 3);
 }
 
 TEST(Deadlines, heads_are_the_longest_armed_of_each_duration) {

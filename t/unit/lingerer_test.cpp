@@ -365,13 +365,16 @@ TEST(Lingerer, works_off_deadlines_within_its_budget) {
   lingerer.expire(at(kIdle), 2);
   LONGS_EQUAL(1, lingerer.size());
   CHECK(*lingerer.next_deadline() <= (at(kIdle)) / kMs);
+  for (SocketId id = 6; id <= 9; ++id) arrive(id, kIdle, kIdle, 100);
+  lingerer.expire(at(kIdle + 100), 3);
+  LONGS_EQUAL(2, lingerer.size());
 }
 
 TEST(Lingerer, knows_the_oldest) {
   UNSIGNED_LONGLONGS_EQUAL(0, lingerer.oldest_ns());
   arrive(1, 10);
   arrive(2, 20, kIdle, 1'000);
-  arrive(3, 30, kIdle, 1'000);
+  arrive(3, 30);
   UNSIGNED_LONGLONGS_EQUAL(at(10), lingerer.oldest_ns());
   sockets.closes(1);
   readable(1, 40);
