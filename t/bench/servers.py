@@ -179,6 +179,11 @@ TypesConfig /dev/null
 DocumentRoot {www}
 KeepAlive Off
 GracefulShutdownTimeout 5
+# As in Debian's apache2.conf.
+<Directory />
+  Options FollowSymLinks
+  AllowOverride None
+</Directory>
 <Location /server-status>
   SetHandler server-status
 </Location>
