@@ -248,6 +248,10 @@ http {{
 
 
 class PrivateLingerd(Lingerd):
+    def replace(self):
+        """It goes on as a new program with all its sockets, under the same pid."""
+        os.kill(self.pid, signal.SIGUSR2)
+
     def stop(self):
         """Doesn't wait for clients that stay: nobody needs them any more."""
         if not self.running():
