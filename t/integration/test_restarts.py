@@ -66,10 +66,12 @@ def test_graceful_restart_under_load(site):
     assert status["LingerFallbacks"] == 0
 
 
-def test_twenty_graceful_restarts_leak_nothing(site):
+def test_twenty_graceful_restarts_leak_nothing(mpm, sandbox):
     """Would catch a shared-memory segment or a descriptor of the parent's for each restart, and a
     connection of each dead child that lingerd keeps."""
-    httpd, lingerd = site
+    # One process on worker and event, which otherwise may go on with fewer than they began with.
+    httpd, lingerd = sandbox.site(mpm, workers=4, processes=1)
+    httpd.allowed_lines.append(logs.ALL_BUSY)
 
     def cycle():
         children = httpd.children()
