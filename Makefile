@@ -218,7 +218,8 @@ install: all ## Install (DESTDIR, PREFIX=/usr/local, SYSCONFDIR, MODULEDIR)
 	install -D -m 755 $(OUT)/lingerctl $(DESTDIR)$(PREFIX)/bin/lingerctl
 	install -D -m 644 $(OUT)/mod_linger.so $(DESTDIR)$(MODULEDIR)/mod_linger.so
 	install -d $(DESTDIR)$(DOCDIR)/examples
-	find conf -type f -exec install -m 644 -t $(DESTDIR)$(DOCDIR)/examples {} +
+	find conf -type f ! -perm -u+x -exec install -m 644 -t $(DESTDIR)$(DOCDIR)/examples {} +
+	find conf -type f -perm -u+x -exec install -m 755 -t $(DESTDIR)$(DOCDIR)/examples {} +
 	for page in $(wildcard packaging/man/*.[1-8]); do \
 	    install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page; done
 
