@@ -44,24 +44,37 @@ def newer(package, directory):
     return path
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """apache2 as Debian ships it, booted, and the packages beside it, not installed."""
-    machine = machines.Machine()
+def _machine(directory, **how):
+    machine = machines.Machine(**how)
     try:
         debs = machine.root / "root/debs"
         debs.mkdir()
         for package in packages():
             shutil.copy(package, debs)
-            shutil.copy(newer(package, tmp_path_factory.mktemp("newer")), debs)
-        yield site_on_machine.Site(machine)
+            shutil.copy(newer(package, directory), debs)
+        yield machine
     finally:
         machine.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """apache2 as Debian ships it, booted, and the packages beside it, not installed."""
+    for machine in _machine(tmp_path_factory.mktemp("newer")):
+        yield site_on_machine.Site(machine)
+
+
+@pytest.fixture(scope="module")
+def bare_site(tmp_path_factory):
+    """The same without systemd: nothing is its init."""
+    for machine in _machine(tmp_path_factory.mktemp("newer"), systemd=False):
+        yield site_on_machine.Site(machine)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
-    if report.failed and "site" in getattr(item, "funcargs", {}):
-        report.sections.append(("the machine's logs", item.funcargs["site"].logs()))
+    site = getattr(item, "funcargs", {}).get("site")
+    if report.failed and site:
+        report.sections.append(("the machine's logs", site.logs()))

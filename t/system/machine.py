@@ -30,6 +30,16 @@ _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
+_HOSTS_NETWORK = os.open("/proc/self/ns/net", os.O_RDONLY)
+
+
+def on_the_host(*command, **options):
+    """Runs a command in the network that this process came from."""
+    return subprocess.run(["nsenter", f"--net=/proc/self/fd/{_HOSTS_NETWORK}", *command],
+                          pass_fds=[_HOSTS_NETWORK], stdin=subprocess.DEVNULL,
+                          capture_output=True, text=True, check=False, **options)
+
+
 class CannotBoot(Exception):
     """What this machine lacks."""
 
@@ -68,13 +78,16 @@ def missing_tools():
 
 
 class Machine:
-    def __init__(self):
+    """`systemd` False: nothing is its init, so that init scripts have their say."""
+
+    def __init__(self, systemd=True):
+        self._systemd = systemd
         if os.geteuid() != 0:
             raise CannotBoot("not root")
         if missing_tools():
             raise CannotBoot("no " + ", no ".join(missing_tools()))
         lower = debian_root()
-        self._directory = pathlib.Path(tempfile.mkdtemp(prefix="machine.", dir=BUILD))
+        self._directory = pathlib.Path(tempfile.mkdtemp(prefix="machine-", dir=BUILD))
         self.root = self._directory / "root"
         self.console = self._directory.with_name(self._directory.name + ".console")
         self._nspawn = None
@@ -103,8 +116,10 @@ class Machine:
     def boot(self):
         with open(self.console, "ab") as console:
             self._nspawn = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", _NSPAWN, "systemd-nspawn", "-q", "--register=no", "--keep-unit", "-M", "linger-test",
-                 "-D", str(self.root), "--boot", "--console=pipe", "--private-network"],
+                ["unshare", "--mount", "sh", "-c", _NSPAWN, "systemd-nspawn", "-q",
+                 "--register=no", "--keep-unit", "-M", self._directory.name.replace("_", "-"),
+                 "-D", str(self.root), "--console=pipe", "--private-network",
+                 *(["--boot"] if self._systemd else ["--as-pid2", "sleep", "infinity"])],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console)
         self._wait_running()
 
@@ -113,7 +128,7 @@ class Machine:
             if self._nspawn.poll() is not None:
                 raise CannotBoot("systemd-nspawn: " + self._console_tail())
             self.leader = self._find_leader()
-            return self.leader and self._state() in ("running", "degraded")
+            return self.leader and self._is_up()
         try:
             wait_until(running, "systemd runs", deadline=120, every=0.1)
         except AssertionError:
@@ -128,9 +143,11 @@ class Machine:
         children = pathlib.Path(path).read_text().split()
         return int(children[0]) if children else None
 
-    def _state(self):
-        done = self.run("systemctl", "is-system-running", check=False)
-        return done.stdout.strip()
+    def _is_up(self):
+        if not self._systemd:
+            return self.run("true", check=False).returncode == 0
+        state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
+        return state in ("running", "degraded")
 
     def run(self, *command, check=True, timeout=120):
         """Runs a command in the machine, as its root."""
@@ -166,8 +183,10 @@ class Machine:
 
     def close(self):
         if self._nspawn and self._nspawn.poll() is None:
-            if self.leader:
+            if self.leader and self._systemd:
                 self.run("systemctl", "poweroff", check=False)
+            else:
+                self._nspawn.terminate()
             try:
                 self._nspawn.wait(60)
             except subprocess.TimeoutExpired:
@@ -176,6 +195,7 @@ class Machine:
         for mounted in (self.root, self._directory):
             subprocess.run(["umount", "-l", str(mounted)], capture_output=True, check=False)
         self._directory.rmdir()
+        self.console.unlink(missing_ok=True)
         for group in pathlib.Path("/sys/fs/cgroup").glob("*/payload"):
             _remove_groups(group)
             _remove_groups(group.with_name("supervisor"))
