@@ -96,7 +96,7 @@ TEST(Documents, the_shipped_file_shows_every_key_with_its_default) {
 // A row of the README's table: | `--key VALUE` | default | … |
 TEST(Documents, the_readme_has_every_option_with_its_default) {
   const auto readme = read_text("README.md");
-  if (!readme || !mentions(*readme, "| `--socket")) return;
+  CHECK_TEXT(readme.has_value(), "README.md: run this test in the source directory");
   for (const OptionInfo& info : kOptionInfo) {
     std::string cell = "| `--" + std::string(info.key);
     if (!info.value.empty()) cell += " " + std::string(info.value);
