@@ -213,24 +213,37 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
   return false;
 }
 
-void Intake::close_all(std::uint64_t now_ns) {
-  // From here on a peer's send() fails, and its child lingers itself; what was sent before is still
-  // in the queue, and is taken.
-  for (auto& [fd, peer] : peers_) {
-    shutdown(fd, SHUT_RD);
-    for (;;) {
-      const int n = buffers().receive(fd);
-      if (n <= 0) break;
-      bool any = false;
-      for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
-        if (buffers().empty(i)) continue;
-        any = true;
-        take(peer, i, now_ns, true);
-      }
-      if (!any) break;
+// From here on the peer's send() fails, and its child lingers itself; what was sent before is still
+// in the queue, and is taken.
+void Intake::retire(const Peer& peer, std::uint64_t now_ns) {
+  const int fd = peer.fd.get();
+  shutdown(fd, SHUT_RD);
+  for (;;) {
+    const int n = buffers().receive(fd);
+    if (n < 0 && errno == ECONNRESET) continue;  // said once, of a greeting that nobody has read
+    if (n <= 0) return;
+    bool any = false;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(n); ++i) {
+      if (buffers().empty(i)) continue;
+      any = true;
+      take(peer, i, now_ns, true);
     }
+    if (!any) return;
   }
+}
+
+void Intake::close_all(std::uint64_t now_ns) {
+  for (const auto& [fd, peer] : peers_) retire(peer, now_ns);
   peers_.clear();
+}
+
+void Intake::set_allowed(std::vector<uid_t> uids, std::uint64_t now_ns) {
+  allowed_uids_ = std::move(uids);
+  std::erase_if(peers_, [&](const auto& entry) {
+    const bool stays = allowed(entry.second.uid);
+    if (!stays) retire(entry.second, now_ns);
+    return !stays;
+  });
 }
 
 void Intake::reject(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns) {

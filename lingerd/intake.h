@@ -25,7 +25,9 @@ class Intake {
   // `epoll_fd` gets the peers' registrations, tagged kNotASocket | their descriptor.
   Intake(Lingerer& lingerer, int epoll_fd, std::uint32_t max_peers);
 
-  void set_allowed(std::vector<uid_t> uids) { allowed_uids_ = std::move(uids); }
+  // From now on takes from these users only (empty: from everybody), and parts with peers of
+  // others.
+  void set_allowed(std::vector<uid_t> uids, std::uint64_t now_ns);
 
   // Accepts who waits at the listener (non-blocking), greets, and turns away the rest. False when
   // descriptors or memory have run out: the loop pauses accepting for a moment.
@@ -53,6 +55,7 @@ class Intake {
   };
   struct Batch;
 
+  void retire(const Peer& peer, std::uint64_t now_ns);
   void admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted);
   int receive_batch(int peer_fd);
   bool take(const Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick);

@@ -16,6 +16,7 @@
 #include "lingerd/intake.h"
 #include "lingerd/lingerer.h"
 #include "lingerd/log.h"
+#include "lingerd/log_limiter.h"
 #include "lingerd/notify.h"
 #include "lingerd/sockets.h"
 #include "lingerd/stats_file.h"
@@ -72,7 +73,7 @@ struct Loop::State {
         sockets(epoll.get()),
         lingerer(sockets, settings.max_connections, settings.max_time_ms),
         intake(lingerer, epoll.get(), settings.max_peers) {
-    intake.set_allowed(settings.allowed_uids);
+    intake.set_allowed(settings.allowed_uids, now);
     add(signals.get(), kSignalTag);
     add(listener.get(), kListenerTag);
   }
@@ -123,8 +124,9 @@ struct Loop::State {
   bool loaded = false;  // arrivals follow each other closely: coalesce
   std::uint64_t next_beat_ns = 0;
   std::uint64_t accept_again_ns = 0;  // nonzero: the listener is paused until then
-  std::uint64_t stop_by_ns = 0;       // nonzero: no more sockets, end all by then
-  bool handed_over = false;           // everything is a successor's
+  LogLimiter accept_limiter;
+  std::uint64_t stop_by_ns = 0;  // nonzero: no more sockets, end all by then
+  bool handed_over = false;      // everything is a successor's
 };
 
 Loop::Loop(const LoopSettings& settings, UniqueFd listener, const std::string& stats_path,
@@ -183,6 +185,10 @@ void Loop::State::turn() {
   coalesce();
   const int n =
       epoll_wait(epoll.get(), events.data(), static_cast<int>(events.size()), timeout_ms());
+  // Going on would be going round and round, with the watchdog content.
+  if (n < 0 && errno != EINTR && errno != ENOMEM) {
+    throw std::system_error(errno, std::system_category(), "epoll_wait");
+  }
   now = monotonic_ns();
   // What came in the turn before has had a millisecond: most of those clients have closed by now.
   if (lingerer.has_fresh()) lingerer.settle(now);
@@ -241,9 +247,12 @@ void Loop::State::accept_peers() {
   event.events = fine ? std::uint32_t{EPOLLIN} : 0;
   event.data.u64 = kListenerTag;
   epoll_ctl(epoll.get(), EPOLL_CTL_MOD, listener.get(), &event);
-  if (!fine) {
+  if (fine) return;
+  if (const auto held_back = accept_limiter.allow(now / kMilli)) {
     log::write(log::Level::kWarning,
-               "can't accept a connection: out of descriptors or memory; trying again");
+               "can't accept a connection: out of descriptors or memory; trying again (%llu more "
+               "times since)",
+               static_cast<unsigned long long>(*held_back));
   }
 }
 
@@ -280,7 +289,7 @@ void Loop::State::reload_settings() {
   settings.max_time_ms = fresh.max_time_ms;
   settings.allowed_uids = fresh.allowed_uids;
   lingerer.set_limits(settings.max_connections, settings.max_time_ms, now);
-  intake.set_allowed(settings.allowed_uids);
+  intake.set_allowed(settings.allowed_uids, now);
 }
 
 // Everything that another lingerd needs to go on, in one parcel. Our own copies stay until this

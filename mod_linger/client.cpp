@@ -91,6 +91,7 @@ Client::Result Client::make_ready(std::uint64_t now_ns, std::uint64_t times_up) 
 Client::Result Client::connect(std::uint64_t now_ns) {
   state_.store(State::kDisconnected, std::memory_order_release);
   UniqueFd fresh = new_socket();
+  if (!fd_) fd_ = new_socket();  // descriptors had run out when this child started
   if (!fresh || !fd_) return disconnect({Obstacle::kBusy, errno, true}, now_ns);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;

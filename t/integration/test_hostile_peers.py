@@ -580,3 +580,20 @@ def test_readers_of_the_stats_page_only_read(lingerd):
                     fcntl.fcntl(page, F_OFD_SETLK, struct.pack("hh4xqqi4x", kind, 0, 0, 0, 0))
             assert page.read(8) == struct.pack("=Q", 0x53545253444E474C)
     assert lingerd.counters()["pid"] == lingerd.pid
+
+
+def test_allow_user_changed_while_running(sandbox):
+    """Would catch a peer that goes on handing over after a SIGHUP has taken its user off the list."""
+    config = sandbox.directory / "lingerd.conf"
+    config.write_text("allow-user = root\n")
+    lingerd = sandbox.lingerd("--config", str(config))
+    lingerd.allowed_lines += ["configuration read again"]
+    with Child(lingerd.socket_path) as child:
+        assert child.greeting() == WELCOME
+        client = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        config.write_text("allow-user = nobody\n")
+        lingerd.hang_up()
+        assert child.socket.recv(1) == b"", "parted with"
+        wait_until(lambda: lingerd.queue() == 1, "what it had handed over lingers on")
+        client.close()
+        wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 1, "to its end")
