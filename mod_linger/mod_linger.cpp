@@ -40,5 +40,9 @@ module_struct linger_module = {STANDARD20_MODULE_STUFF,
                                lingerd::create_settings,
                                lingerd::merge_settings,
                                lingerd::kDirectives,
-                               register_hooks,
-                               0};
+                               register_hooks
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 70)
+                               ,
+                               AP_MODULE_FLAG_NONE
+#endif
+};

@@ -91,6 +91,7 @@ CustomLog logs/access.log full
 {config}
 # A server of its own, so that looking at the counters hands nothing over.
 <VirtualHost 127.0.0.1:@status@>
+  ServerName localhost
   {status_off if socket_path else ""}
   KeepAlive Off
   CustomLog logs/status.log full
