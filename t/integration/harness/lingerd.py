@@ -60,7 +60,8 @@ class Lingerd:
             raise AssertionError(f"lingerd exited with {self._process.returncode}\n"
                                  + self.log.tail())
         page = stats.read_page(self.stats_path)
-        return self.socket_path.is_socket() and page and page["pid"] == self.pid
+        return (self.socket_path.is_socket() and page and page["pid"] == self.pid
+                and page["heartbeat_ns"])
 
     def counters(self):
         page = stats.read_page(self.stats_path)
