@@ -78,7 +78,7 @@ class Httpd:
         with open(self.console.path, "ab") as console:
             self._process = subprocess.Popen(
                 self._command("-DFOREGROUND"), stdin=subprocess.DEVNULL, stdout=console,
-                stderr=console, start_new_session=True)
+                stderr=console, start_new_session=True, preexec_fn=proc.end_with_us)
         self.pid = self._process.pid
         wait_until(lambda: self._started(starts), lambda: "httpd serves\n" + self.log_tails())
 

@@ -51,7 +51,8 @@ class Lingerd:
         with open(self.log.path, "ab") as log:
             self._process = subprocess.Popen(
                 [str(places.LINGERD), *self.arguments], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, env=environment(self._env), start_new_session=True)
+                stderr=log, env=environment(self._env), start_new_session=True,
+                preexec_fn=proc.end_with_us)
         self.pid = self._process.pid
         wait_until(self._ready, lambda: "lingerd is ready\n" + self.log.tail())
 
