@@ -19,6 +19,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -42,19 +43,19 @@ struct rules {
   struct rule rule[RULES];
 };
 
+// By system calls, because a sanitizer's libc functions may not be ready yet when they are first
+// called.
 static struct rules *rules_of_test(void) {
   static struct rules *mapped = NULL;
   static _Atomic int tried = 0;
-  if (mapped != NULL || atomic_exchange(&tried, 1)) return mapped;
-  const char *path = getenv("INJECT_RULES");
+  const char *path = mapped != NULL ? NULL : getenv("INJECT_RULES");
+  if (path == NULL || atomic_exchange(&tried, 1)) return mapped;
   const int saved = errno;
-  int (*real_open)(const char *, int, ...) = dlsym(RTLD_NEXT, "open");
-  void *(*real_mmap)(void *, size_t, int, int, int, off_t) = dlsym(RTLD_NEXT, "mmap");
-  const int fd = path == NULL ? -1 : real_open(path, O_RDWR | O_CLOEXEC);
+  const long fd = syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_CLOEXEC);
   if (fd >= 0) {
-    void *page =
-        real_mmap(NULL, sizeof(struct rules), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    close(fd);
+    void *page = (void *)syscall(SYS_mmap, NULL, sizeof(struct rules), PROT_READ | PROT_WRITE,
+                                 MAP_SHARED, (int)fd, 0L);
+    syscall(SYS_close, (int)fd);
     if (page != MAP_FAILED) mapped = page;
   }
   errno = saved;
@@ -66,8 +67,8 @@ __attribute__((constructor)) static void map_early(void) { (void)rules_of_test()
 
 static void wait_ms(uint32_t ms) {
   const int saved = errno;
-  int (*real_poll)(struct pollfd *, nfds_t, int) = dlsym(RTLD_NEXT, "poll");
-  real_poll(NULL, 0, (int)ms);
+  const struct timespec pause = {ms / 1000, (long)(ms % 1000) * 1000000};
+  clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
   errno = saved;
 }
 
