@@ -61,7 +61,28 @@ struct CounterInfo {
     "lingerd_worker_freed_seconds",                                                                \
     "Time that ended lingers spent in lingerd: what httpd's workers would have waited.")           \
   X(kUptimeSeconds, "LingerUptimeSeconds", "Uptime", kGauge, kSeconds, "lingerd_uptime_seconds",   \
-    "Seconds since lingerd started.")
+    "Seconds since lingerd started.")                                                              \
+  X(kOffloads, "LingerOffloads", "Responses offloaded", kCounter, kCount, "lingerd_offloads",      \
+    "Sockets that came with the rest of a response to deliver (LingerOffload).")                   \
+  X(kOffloadBytes, "LingerOffloadBytes", "Offloaded", kCounter, kBytes, "lingerd_offload_bytes",   \
+    "Bytes of responses that lingerd was given to deliver.")                                       \
+  X(kOffloadPending, "LingerOffloadPending", "Still to deliver", kGauge, kBytes,                   \
+    "lingerd_offload_pending_bytes", "Bytes that lingerd has still to deliver.")                   \
+  X(kOffloadMemory, "LingerOffloadMemory", "Held in memory", kGauge, kBytes,                       \
+    "lingerd_offload_memory_bytes",                                                                \
+    "Memory that responses to deliver take; files that are sent as they are take none.")           \
+  X(kOffloadMemoryLimit, "LingerOffloadMemoryLimit", "Memory limit", kGauge, kBytes,               \
+    "lingerd_offload_memory_limit_bytes",                                                          \
+    "Most memory for that (--offload-memory); at the limit workers deliver themselves.")           \
+  X(kDelivered, "LingerDelivered", "Delivered", kCounter, kCount, "lingerd_delivered",             \
+    "Offloaded responses that the kernel has taken to the last byte.")                             \
+  X(kDeliveryAborted, "LingerDeliveryAborted", "Delivery aborted", kCounter, kCount,               \
+    "lingerd_delivery_aborted",                                                                    \
+    "Offloaded responses that broke off: the client reset, or a file became shorter.")             \
+  X(kDeliveryTimedOut, "LingerDeliveryTimedOut", "Delivery timed out", kCounter, kCount,           \
+    "lingerd_delivery_timed_out",                                                                  \
+    "Offloaded responses given up: no progress for LingerOffloadTimeout, or slower than "          \
+    "--min-rate.")
 
 // What only the module sees; in httpd's shared memory, survives graceful restarts.
 #define LINGER_MODULE_COUNTERS(X)                                                                  \

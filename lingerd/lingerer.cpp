@@ -30,7 +30,7 @@ Lingerer::Lingerer(SocketOps& ops, std::uint32_t max_connections, std::uint32_t 
   counters_[kQueueLimit] = max_connections;
 }
 
-void Lingerer::arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns, bool quick) {
+Lingerer::Slot& Lingerer::open_slot(SocketId id, const Handoff& handoff, std::uint64_t now_ns) {
   make_room(1, now_ns);
   if (id >= slots_.size()) slots_.resize(std::size_t{id} + 1);
   Slot& slot = slots_[id];
@@ -43,12 +43,100 @@ void Lingerer::arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns,
   slot.phase = Phase::kFresh;
   slot.rescued = false;
   ++held_;
+  return slot;
+}
+
+void Lingerer::arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns, bool quick) {
+  const Slot& slot = open_slot(id, handoff, now_ns);
   cap_.arm(id, slot.started, std::min(handoff.cap_ms, max_time_ms_));
   if (quick) {
     settle_one(id, now_ns);
   } else {
     fresh_.push_back(id);
   }
+}
+
+void Lingerer::arrive_with(SocketId id, const Content& content, const Handoff& handoff,
+                           std::uint64_t now_ns) {
+  Slot& slot = open_slot(id, handoff, now_ns);
+  deliveries_.begin(id, content, handoff);
+  slot.patience = {.idle_ms = handoff.stall_ms};
+  // A delivery has no end but its own; what it has is a floor under its rate.
+  cap_.arm(id, to_millis(now_ns), kRateWindowMs);
+  if (!ops_.watch_writable(id, slot.generation)) {
+    break_off(id, kDeliveryAborted, kEvicted, now_ns);
+    return;
+  }
+  slot.phase = Phase::kDelivering;
+  enter_queue();
+  note_unsent(id);
+  arm_idle(id, now_ns);
+  push(id, now_ns);
+}
+
+void Lingerer::push(SocketId id, std::uint64_t now_ns) {
+  Delivery& delivery = *deliveries_.find(id);
+  const PushResult pushed = ops_.push(id, delivery.content);
+  if (pushed.bytes > 0) {
+    deliveries_.moved(delivery, pushed.bytes);
+    note_unsent(id);
+    note_bytes(slots_[id].patience);
+    arm_idle(id, now_ns);
+  }
+  if (delivery.content.left == 0) {
+    delivered(id, now_ns);
+  } else if (pushed.state == PushResult::State::kReset ||
+             pushed.state == PushResult::State::kCutShort) {
+    break_off(id, kDeliveryAborted, kClosedByReset, now_ns);
+  }
+}
+
+// The response is the kernel's: now its linger begins.
+void Lingerer::delivered(SocketId id, std::uint64_t now_ns) {
+  const Delivery delivery = *deliveries_.find(id);
+  deliveries_.end(id, kDelivered);
+  ops_.close_content(delivery.content.id);
+  ops_.send_fin(id);
+  Slot& slot = slots_[id];
+  slot.phase = Phase::kWatched;
+  slot.patience = {.idle_ms = std::min(delivery.idle_ms, max_time_ms_)};
+  ops_.watch_readable_again(id, slot.generation);
+  cap_.arm(id, to_millis(now_ns), std::min(delivery.cap_ms, max_time_ms_));
+  note_unsent(id);
+  arm_idle(id, now_ns);
+  look(id, now_ns);
+}
+
+void Lingerer::break_off(SocketId id, DaemonCounter why, DaemonCounter how, std::uint64_t now_ns) {
+  const SocketId content = deliveries_.find(id)->content.id;
+  deliveries_.end(id, why);
+  ops_.close_content(content);
+  end(id, how, now_ns);
+}
+
+// Either nothing has moved for a while, or a window of the minimum rate is over.
+void Lingerer::delivery_time_is_up(SocketId id, std::uint64_t now_ns, bool window) {
+  if (window) {
+    if (deliveries_.fast_enough(*deliveries_.find(id))) {
+      cap_.arm(id, to_millis(now_ns), kRateWindowMs);
+      return;
+    }
+  } else if (judge_silence(slots_[id].patience, ops_.unsent(id)) == IdleVerdict::kWait) {
+    arm_idle(id, now_ns);
+    return;
+  }
+  break_off(id, kDeliveryTimedOut, kClosedIdle, now_ns);
+}
+
+void Lingerer::enter_queue() {
+  ++counters_[kTotal];
+  ++counters_[kQueue];
+  counters_[kQueuePeak] = std::max(counters_[kQueuePeak], counters_[kQueue]);
+}
+
+void Lingerer::note_unsent(SocketId id) {
+  slots_[id].patience.unsent = static_cast<std::uint32_t>(
+      std::min<std::uint64_t>(ops_.unsent(id), std::numeric_limits<std::uint32_t>::max()));
 }
 
 void Lingerer::settle(std::uint64_t now_ns) {
@@ -70,11 +158,8 @@ void Lingerer::settle_one(SocketId id, std::uint64_t now_ns) {
     return;
   }
   slot.phase = Phase::kWatched;
-  ++counters_[kTotal];
-  ++counters_[kQueue];
-  counters_[kQueuePeak] = std::max(counters_[kQueuePeak], counters_[kQueue]);
-  slot.patience.unsent = static_cast<std::uint32_t>(
-      std::min<std::uint64_t>(ops_.unsent(id), std::numeric_limits<std::uint32_t>::max()));
+  enter_queue();
+  note_unsent(id);
   arm_idle(id, now_ns);
 }
 
@@ -110,10 +195,10 @@ void Lingerer::count_bytes(SocketId id, std::uint64_t bytes) {
   slots_[id].rescued = true;
 }
 
-void Lingerer::readable(SocketId id, std::uint32_t generation, std::uint64_t now_ns) {
-  if (id >= slots_.size()) return;
-  const Slot& slot = slots_[id];
-  if (slot.phase == Phase::kWatched && slot.generation == generation) look(id, now_ns);
+void Lingerer::ready(SocketId id, std::uint32_t generation, std::uint64_t now_ns) {
+  if (id >= slots_.size() || slots_[id].generation != generation) return;
+  if (slots_[id].phase == Phase::kWatched) look(id, now_ns);
+  if (slots_[id].phase == Phase::kDelivering) push(id, now_ns);
 }
 
 void Lingerer::expire(std::uint64_t now_ns, std::size_t budget) {
@@ -121,7 +206,11 @@ void Lingerer::expire(std::uint64_t now_ns, std::size_t budget) {
   for (; budget > 0; --budget) {
     const std::optional<Due> due = cap_.next();
     if (!due || due->deadline > now) break;
-    give_up(due->id, kClosedCap, now_ns);
+    if (slots_[due->id].phase == Phase::kDelivering) {
+      delivery_time_is_up(due->id, now_ns, true);
+    } else {
+      give_up(due->id, kClosedCap, now_ns);
+    }
   }
   for (; budget > 0; --budget) {
     const std::optional<Due> due = idle_.next();
@@ -131,6 +220,10 @@ void Lingerer::expire(std::uint64_t now_ns, std::size_t budget) {
 }
 
 void Lingerer::idle_is_over(SocketId id, std::uint64_t now_ns) {
+  if (slots_[id].phase == Phase::kDelivering) {
+    delivery_time_is_up(id, now_ns, false);
+    return;
+  }
   // Bytes may lie there that nobody has looked at yet, when this process was stopped or had too
   // much to do: their client isn't silent.
   const std::uint64_t before = counters_[kDrainedBytes];
@@ -157,6 +250,10 @@ std::optional<MonoMillis> Lingerer::next_deadline() const {
 // A linger ends with its client still there. What it has sent by now is taken first: closing with
 // unread bytes would answer them with RST.
 void Lingerer::give_up(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
+  if (slots_[id].phase == Phase::kDelivering) {
+    break_off(id, kDeliveryAborted, how, now_ns);
+    return;
+  }
   const DrainResult last = ops_.drain(id);
   count_bytes(id, last.bytes);
   if (last.state == DrainResult::State::kEof) how = kClosedByClient;
@@ -184,7 +281,7 @@ void Lingerer::reject(SocketId id) {
 
 void Lingerer::release(SocketId id) {
   Slot& slot = slots_[id];
-  const bool watched = slot.phase == Phase::kWatched;
+  const bool watched = slot.phase == Phase::kWatched || slot.phase == Phase::kDelivering;
   idle_.disarm(id);
   cap_.disarm(id);
   slot.phase = Phase::kNone;
@@ -215,6 +312,11 @@ void Lingerer::set_limits(std::uint32_t max_connections, std::uint32_t max_time_
   max_time_ms_ = max_time_ms;
   counters_[kQueueLimit] = max_connections;
   make_room(0, now_ns);
+}
+
+void Lingerer::set_offload_limits(std::uint64_t memory, std::uint64_t min_rate) {
+  counters_[kOffloadMemoryLimit] = memory;
+  deliveries_.set_min_rate(min_rate);
 }
 
 void Lingerer::end_all(std::uint64_t now_ns) {

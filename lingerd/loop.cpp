@@ -73,6 +73,7 @@ struct Loop::State {
         lingerer(sockets, settings.max_connections, settings.max_time_ms),
         intake(lingerer, epoll.get(), settings.max_peers) {
     intake.set_allowed(settings.allowed_uids);
+    lingerer.set_offload_limits(settings.offload_memory, settings.min_rate);
     add(signals.get(), kSignalTag);
     add(listener.get(), kListenerTag);
   }
@@ -219,7 +220,7 @@ int Loop::State::timeout_ms() const {
 void Loop::State::dispatch(const epoll_event& event) {
   const std::uint64_t tag = event.data.u64;
   if ((tag & kNotASocket) == 0) {
-    lingerer.readable(static_cast<SocketId>(tag), static_cast<std::uint32_t>(tag >> 32), now);
+    lingerer.ready(static_cast<SocketId>(tag), static_cast<std::uint32_t>(tag >> 32), now);
   } else if (tag == kListenerTag) {
     accept_peers();
   } else if (tag == kSignalTag) {
@@ -280,7 +281,10 @@ void Loop::State::reload_settings() {
   settings.max_time_ms = fresh.max_time_ms;
   settings.allowed_uids = fresh.allowed_uids;
   lingerer.set_limits(settings.max_connections, settings.max_time_ms, now);
+  settings.offload_memory = fresh.offload_memory;
+  settings.min_rate = fresh.min_rate;
   intake.set_allowed(settings.allowed_uids);
+  lingerer.set_offload_limits(settings.offload_memory, settings.min_rate);
 }
 
 // Everything that another lingerd needs to go on, in one parcel. Our own copies stay until this

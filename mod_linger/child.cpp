@@ -10,6 +10,7 @@
 #include <new>
 
 #include "mod_linger/module.h"
+#include "mod_linger/offload.h"
 #include "mod_linger/settings.h"
 
 namespace lingerd {
@@ -31,6 +32,7 @@ int prepare(apr_pool_t*, apr_pool_t*, apr_pool_t*, server_rec* server) {
   child.main_server = server;
   child.socket_path = settings_of(server).socket_path;
   child.tally = find_or_make_tally(server);
+  look_for_offload(server);
   return OK;
 }
 

@@ -32,6 +32,16 @@ int mark_connection(conn_rec* connection) {
   if (is_clients(connection) && connection_of(connection) == nullptr) {
     auto* ours = new (apr_palloc(connection->pool, sizeof(Connection))) Connection;
     ap_set_module_config(connection->conn_config, &linger_module, ours);
+    if (add_offload_filter(connection)) {
+      // The backlog holds a descriptor.
+      apr_pool_cleanup_register(
+          connection->pool, ours,
+          [](void* data) -> apr_status_t {
+            static_cast<Connection*>(data)->offload.backlog.clear();
+            return APR_SUCCESS;
+          },
+          apr_pool_cleanup_null);
+    }
   }
   return DECLINED;
 }
@@ -41,15 +51,18 @@ int note_server(request_rec* request) {
   if (connection->master != nullptr) connection = connection->master;
   if (Connection* ours = connection_of(connection)) {
     ours->server.store(request->server, std::memory_order_relaxed);
+    if (connection == request->connection) ours->offload.allowed = may_offload(request);
   }
   return DECLINED;
 }
 
 int note_for_log(request_rec* request) {
-  const conn_rec* connection = request->connection;
+  conn_rec* connection = request->connection;
   if (connection->master == nullptr && connection->keepalive == AP_CONN_CLOSE) {
     const bool on = settings_of(request->server).enabled && this_child().client != nullptr;
-    apr_table_setn(request->notes, "linger", on ? "offer" : "off");
+    const Connection* ours = connection_of(connection);
+    const bool offloads = on && ours != nullptr && !ours->offload.backlog.empty();
+    apr_table_setn(request->notes, "linger", offloads ? "offload" : on ? "offer" : "off");
   }
   return DECLINED;
 }

@@ -6,6 +6,8 @@
 
 #include <atomic>
 
+#include "mod_linger/offload.h"
+
 namespace lingerd {
 
 struct Connection {
@@ -13,6 +15,7 @@ struct Connection {
   // (HTTP/2 has several), read by the one that closes.
   std::atomic<server_rec*> server{nullptr};
   bool closing = false;  // our pre_close hook has begun
+  Offload offload;       // unused without LingerOffload
 };
 
 // Hooks: process_connection marks a client's connection as ours (nothing else does: not a proxy's

@@ -15,7 +15,12 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <span>
+#include <string>
+
+#include "lingerd/stats_reader.h"
 
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
@@ -115,6 +120,12 @@ void give_way(conn_rec* connection) {
   since = monotonic_ns();
 }
 
+void count_broken(conn_rec* connection) {
+  this_child().tally->count(ModuleCounter::kAborted);
+  ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
+                "left to Apache: the connection broke before its last byte");
+}
+
 // The FIN, and then the socket's way.
 void part_with(conn_rec* connection, const Settings& settings, int fd) {
   Child& child = this_child();
@@ -128,7 +139,7 @@ void part_with(conn_rec* connection, const Settings& settings, int fd) {
   }
   const Handoff handoff = handoff_for(connection, settings, fin_ns);
   const Client::Result result =
-      child.client->hand_off(fd, handoff, fin_ns, child.tally->times_up());
+      child.client->hand_off(std::span(&fd, 1), handoff, fin_ns, child.tally->times_up());
   if (result.obstacle != Obstacle::kNone) {
     fall_back(connection, settings, result, fin_ns);
     return;
@@ -142,6 +153,49 @@ void part_with(conn_rec* connection, const Settings& settings, int fd) {
                 " us (LingerTimeout %u ms, "
                 "LingerTime %u ms)",
                 static_cast<apr_uint64_t>(took_ns / 1'000), handoff.idle_ms, handoff.cap_ms);
+}
+
+// Whether lingerd's --offload-memory has room. A file's rest takes none.
+bool has_room(const Backlog& backlog, std::uint64_t now_ns) {
+  if (backlog.is_file()) return true;
+  const std::string page = std::string(this_child().socket_path) + ".stats";
+  const DaemonStatus status = read_stats(page.c_str(), now_ns);
+  const DaemonCounters& counters = status.snapshot.counters;
+  return status.liveness == Liveness::kUp &&
+         counters[DaemonCounter::kOffloadMemory] + backlog.left() <=
+             counters[DaemonCounter::kOffloadMemoryLimit];
+}
+
+std::uint32_t stall_ms_for(const Settings& settings, const server_rec* server) {
+  if (settings.offload_stall_ms != 0) return settings.offload_stall_ms;
+  return static_cast<std::uint32_t>(
+      std::clamp<apr_int64_t>(apr_time_as_msec(server->timeout), 1, kMaxDurationMs));
+}
+
+// The socket goes with the rest of the response, and lingerd sends the FIN behind it. False: it has
+// to be sent here, and then the socket goes the usual way.
+bool deliver(conn_rec* connection, Backlog& backlog, const Settings& settings,
+             const server_rec* server, int fd) {
+  Child& child = this_child();
+  const std::uint64_t now_ns = monotonic_ns();
+  if (backlog.send(fd) != Backlog::Result::kWouldBlock) return false;
+  if (!has_room(backlog, now_ns) || !backlog.seal()) return false;
+  Handoff handoff = handoff_for(connection, settings, now_ns);
+  handoff.kind = RecordKind::kDeliver;
+  handoff.content_offset = backlog.offset();
+  handoff.content_length = backlog.left();
+  handoff.stall_ms = stall_ms_for(settings, server);
+  const std::array<int, 2> descriptors{fd, backlog.descriptor()};
+  const Client::Result result =
+      child.client->hand_off(descriptors, handoff, now_ns, child.tally->times_up());
+  if (result.obstacle != Obstacle::kNone) return false;
+  end_apaches_linger(connection);
+  child.tally->count_handoff(now_ns, monotonic_ns() - now_ns);
+  announce_up();
+  ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
+                "handed off to lingerd with %" APR_UINT64_T_FMT " bytes to deliver",
+                static_cast<apr_uint64_t>(handoff.content_length));
+  return true;
 }
 
 }  // namespace
@@ -172,12 +226,17 @@ int pre_close(conn_rec* connection) {
   if (!connection->aborted) flush(connection);
   const int fd = socket_of(connection);
   if (connection->aborted || fd < 0) {
-    child.tally->count(ModuleCounter::kAborted);
-    ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
-                  "left to Apache: the connection broke before its last byte");
+    count_broken(connection);
     return DONE;
   }
-  part_with(connection, settings, fd);
+  const server_rec* server = last != nullptr ? last : connection->base_server;
+  Offload& offload = ours->offload;
+  if (!offload.backlog.empty() && !deliver(connection, offload.backlog, settings, server, fd) &&
+      !send_backlog_here(connection, offload)) {
+    count_broken(connection);
+    return DONE;
+  }
+  if (!connection->aborted) part_with(connection, settings, fd);
   if (connection->aborted) give_way(connection);
   return DONE;
 }
