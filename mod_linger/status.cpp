@@ -60,8 +60,9 @@ bool asks_for(const request_rec* request, const char* what) {
   if (request->args == nullptr) return false;
   const char* rest = request->args;
   while (*rest != '\0') {
-    const char* word = ap_getword(request->pool, &rest, '&');
-    if (std::string_view(word) == what) return true;
+    const std::string_view word = ap_getword(request->pool, &rest, '&');
+    // Prometheus can't ask for ?metrics, only for ?metrics=.
+    if (word.substr(0, word.find('=')) == what) return true;
   }
   return false;
 }
@@ -99,7 +100,7 @@ int linger_status_handler(request_rec* request) {
     }
     if (asks_for(request, "json")) {
       ap_set_content_type(request, "application/json");
-      return json(report) + "\n";
+      return json(report);
     }
     if (asks_for(request, "metrics")) {
       const char* accept = apr_table_get(request->headers_in, "Accept");

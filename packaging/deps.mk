@@ -13,9 +13,9 @@ RPM_PACKAGES += cpputest cpputest-devel clang clang-tools-extra compiler-rt liba
 RPM_PACKAGES += python3
 
 # The integration tests: a real httpd (the program, not the service), PHP inside it, and clients.
-DEB_PACKAGES += apache2-bin libapache2-mod-php8.2|libapache2-mod-php python3-pytest
+DEB_PACKAGES += apache2-bin libapache2-mod-php8.2|libapache2-mod-php python3-pytest python3-pytest-timeout python3-pytest-xdist
 DEB_PACKAGES += curl openssl nghttp2-client systemd
-RPM_PACKAGES += httpd mod_ssl mod_http2 php python3-pytest
+RPM_PACKAGES += httpd mod_ssl mod_http2 php python3-pytest python3-pytest-timeout python3-pytest-xdist
 RPM_PACKAGES += curl openssl nghttp2 systemd
 
 # The tests of what operators see: the agents that read our pages, and the manuals.

@@ -20,6 +20,7 @@ from servers import ABLINGER, NGINX, Peers, interrupt_on_signals, places
 OUTPUT = places.BUILD / "bench"
 
 SINGLE = {
+    "client": single.client,
     "memory": lambda field, seconds, repeats, say: single.memory(field, repeats, say),
     "drain": lambda field, seconds, repeats, say: single.drain(field, repeats, say),
     "hook": lambda field, seconds, repeats, say: single.hook(field, seconds, say),
@@ -62,7 +63,7 @@ def without_missing(comparisons, names):
     if not shutil.which(NGINX):
         say("bench: no nginx here (package nginx-light): its rows are left out")
         missing |= {"nginx", "proxy"}
-        names = [n for n in names if n not in ("memory", "drain")]
+        names = [n for n in names if n not in ("client", "memory", "drain")]
     if not peers.php_available():
         say("bench: no mod_php here (package libapache2-mod-php): its row is left out")
         missing |= {"php", "php+"}

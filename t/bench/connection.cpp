@@ -63,6 +63,10 @@ bool Connection::may_ask_again(const Options& o) const {
   return asked_ < o.keepalive && !response_.says_close();
 }
 
+bool Connection::gone_stale() const {
+  return asked_ > 1 && !response_.started() && (error_ == Error::kShort || error_ == Error::kReset);
+}
+
 Connection::Outcome Connection::step(const Options& o, const Script& script, Results& results) {
   interest_ = 0;
   if (phase_ == Phase::kHandshake) {
@@ -81,17 +85,10 @@ Connection::Outcome Connection::step(const Options& o, const Script& script, Res
 
 Connection::Outcome Connection::handshake() {
   switch (const Io io = transport_.handshake()) {
-    case Io::kOk:
-      connected_ = true;
-      return Outcome::kGoesOn;
-    case Io::kWantRead:
-      interest_ = EPOLLIN;
-      return Outcome::kGoesOn;
-    case Io::kWantWrite:
-      interest_ = EPOLLOUT;
-      return Outcome::kGoesOn;
-    default:
-      return broken(io, Error::kTls);
+    case Io::kOk: connected_ = true; return Outcome::kGoesOn;
+    case Io::kWantRead: interest_ = EPOLLIN; return Outcome::kGoesOn;
+    case Io::kWantWrite: interest_ = EPOLLOUT; return Outcome::kGoesOn;
+    default: return broken(io, Error::kTls);
   }
 }
 

@@ -70,6 +70,9 @@ class Connection {
   [[nodiscard]] int fd() const { return transport_.fd(); }
   [[nodiscard]] std::uint32_t epoll_interest() const { return interest_; }
   [[nodiscard]] std::int64_t asked_at() const { return asked_at_; }
+  // After a failure: a kept connection that the server closed before it saw the next request. Any
+  // client asks again on a new one then.
+  [[nodiscard]] bool gone_stale() const;
   [[nodiscard]] bool may_ask_again(const Options& options) const;
   [[nodiscard]] bool all_sent() const { return all_sent_; }
 

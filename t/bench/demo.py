@@ -161,6 +161,7 @@ def serve(httpd, seconds):
     on_terminal = sys.stdout.isatty()
     load = Load(httpd.url("/page.html"), duration=10**9, **BACKGROUND)
     try:
+        time.sleep(min(1, seconds or 1))  # so that the first line has something to tell
         while time.monotonic() < end:
             line = live_line(httpd.linger_counters())
             if on_terminal:

@@ -132,14 +132,10 @@ void Load::advance(Connection& connection, std::int64_t now) {
 
 void Load::settle(Connection& connection, Connection::Outcome outcome, std::int64_t now) {
   switch (outcome) {
-    case Connection::Outcome::kGoesOn:
-      return watch(connection);
-    case Connection::Outcome::kResponse:
-      return on_response(connection);
-    case Connection::Outcome::kFailed:
-      return on_failure(connection, connection.error(), now);
-    case Connection::Outcome::kCutShort:
-      return end_late(connection, now, true);
+    case Connection::Outcome::kGoesOn: return watch(connection);
+    case Connection::Outcome::kResponse: return on_response(connection);
+    case Connection::Outcome::kFailed: return on_failure(connection, connection.error(), now);
+    case Connection::Outcome::kCutShort: return end_late(connection, now, true);
   }
 }
 
@@ -196,8 +192,13 @@ void Load::become_late(Connection& connection, std::int64_t now) {
 }
 
 void Load::on_failure(Connection& connection, Error error, std::int64_t now) {
-  results_.count(error);
-  timers_.push({now + kRetryAfter, Due::kRelease, *connection.slot, 0});
+  if (error != Error::kTimeout && connection.gone_stale()) {
+    ++results_.stale;
+    timers_.push({now, Due::kStart, *connection.slot, 0});
+  } else {
+    results_.count(error);
+    timers_.push({now + kRetryAfter, Due::kRelease, *connection.slot, 0});
+  }
   connection.close(options_);
 }
 
@@ -233,8 +234,7 @@ void Load::fire(const Timer& timer, std::int64_t now) {
   Connection& connection = connections_[timer.index];
   if (connection.timer_serial != timer.serial) return;  // closed since
   switch (timer.due) {
-    case Due::kClose:
-      return end_late(connection, now, false);
+    case Due::kClose: return end_late(connection, now, false);
     case Due::kAskAgain:
       connection.ask_again(now);
       read_later(connection, now);

@@ -112,8 +112,7 @@ std::int64_t LateClose::sample(std::minstd_rand& random) const {
       return to_ns(std::uniform_real_distribution<>(low_ms, high_ms)(random), kMillisecond);
     case Kind::kExponential:
       return to_ns(std::exponential_distribution<>(1.0 / low_ms)(random), kMillisecond);
-    case Kind::kFixed:
-      break;
+    case Kind::kFixed: break;
   }
   return to_ns(low_ms, kMillisecond);
 }

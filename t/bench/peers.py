@@ -41,8 +41,11 @@ class Peer:
         return self.server.pids() + self.other_pids()
 
     def other_pids(self):
-        return [pid for other in self.others
-                for pid in ([other.pid] if not hasattr(other, "pids") else other.pids())]
+        return self.lingerd_pids() + [pid for other in self.others if isinstance(other, Httpd)
+                                      for pid in other.pids()]
+
+    def lingerd_pids(self):
+        return [other.pid for other in self.others if not isinstance(other, Httpd)]
 
 
 class Field:
@@ -99,13 +102,13 @@ def most_late_sockets():
 
 def measure(peer, late_ms, seconds, **options):
     """One load on one peer, as a flat dictionary of numbers."""
-    pids = peer.pids()
-    before = cpu_seconds(pids)
+    pids, lingerd = peer.pids(), peer.lingerd_pids()
+    before, lingerd_before = cpu_seconds(pids), cpu_seconds(lingerd)
     warmup = 0.5 + 1.2 * late_ms / 1000  # until the number of late sockets is steady
     options = {"concurrency": CLIENTS, "max_late": most_late_sockets(), **options}
     result = run_load(peer.url(), close_late=late_ms, detach=True, duration=seconds,
                       warmup=warmup, **options)
-    cpu = cpu_seconds(pids) - before
+    cpu, lingerd_cpu = cpu_seconds(pids) - before, cpu_seconds(lingerd) - lingerd_before
     requests = result["requests"] + result["requests_uncounted"]
     time.sleep(0.5)  # the last sockets go
     return {
@@ -115,6 +118,7 @@ def measure(peer, late_ms, seconds, **options):
         "p99_us": result["latency_us"]["p99"],
         "p999_us": result["latency_us"]["p999"],
         "cpu_us": cpu / max(requests, 1) * 1e6,
+        "lingerd_cpu_us": lingerd_cpu / max(requests, 1) * 1e6,
         "client_cpu_us": result["cpu_us_per_request"],
         "client_cpu_share": result["cpu_share"],
         "failed": result["failed"],

@@ -6,6 +6,7 @@ import pathlib
 import platform
 import resource
 import shutil
+import statistics
 import subprocess
 import time
 
@@ -99,13 +100,33 @@ def single_table(rows):
     return "\n".join(lines)
 
 
-def markdown(facts, comparisons, singles):
+def load_table(all_samples):
+    """Every peer under every load, medians."""
+    lines = ["| load | who | requests/s | p50 ms | p99 ms | CPU µs a request | of that lingerd "
+             "| ablinger's CPU µs |", "|---|---|---|---|---|---|---|---|"]
+    for load in all_samples:
+        words = ", ".join([f"{load['late_ms']} ms late",
+                           *(f"{k} {v:,}" for k, v in load["options"].items())])
+        for name, samples in load["samples"].items():
+            def middle(key, scale=1.0, samples=samples):
+                return _figure(statistics.median(s[key] for s in samples) * scale)
+            lines.append(
+                f"| {words} | {TITLES[name]} | {middle('rps')} | {middle('p50_us', 1e-3)} "
+                f"| {middle('p99_us', 1e-3)} | {middle('cpu_us')} "
+                f"| {middle('lingerd_cpu_us') if name.endswith('+') else '-'} "
+                f"| {middle('client_cpu_us')} |")
+    return "\n".join(lines)
+
+
+def markdown(facts, comparisons, all_samples, singles):
     head = "\n".join(f"| {key} | {value} |" for key, value in facts.items())
     parts = [f"| | |\n|---|---|\n{head}"]
     if comparisons:
         parts.append(comparison_table(comparisons))
     if singles:
         parts.append(single_table(singles))
+    if all_samples:
+        parts.append(load_table(all_samples))
     return "\n\n".join(parts) + "\n"
 
 
@@ -180,7 +201,7 @@ def plots(samples, singles, directory):
 
 def write(directory, facts, comparisons, samples, singles):
     directory.mkdir(parents=True, exist_ok=True)
-    text = markdown(facts, comparisons, singles)
+    text = markdown(facts, comparisons, samples, singles)
     (directory / "benchmarks.md").write_text(text)
     (directory / "benchmarks.json").write_text(json.dumps(
         {"environment": facts, "comparisons": comparisons, "single": singles,

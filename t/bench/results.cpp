@@ -68,6 +68,7 @@ void Results::merge(const Results& other) {
   late_peak += other.late_peak;
   held_back += other.held_back;
   close_notifies += other.close_notifies;
+  stale += other.stale;
   waits += other.waits;
   counted_time = std::max(counted_time, other.counted_time);
   whole_time = std::max(whole_time, other.whole_time);
@@ -100,6 +101,7 @@ nlohmann::json to_json(const Results& r, const Options& o) {
           {"late_peak", r.late_peak},
           {"held_back", r.held_back},
           {"close_notifies", r.close_notifies},
+          {"stale_connections", r.stale},
           {"epoll_waits", r.waits},
           {"cpu_user_seconds", seconds(r.user_time)},
           {"cpu_system_seconds", seconds(r.system_time)},

@@ -39,6 +39,7 @@ struct Results {
   std::uint64_t late_peak = 0;       // most sockets open and waiting for their late close
   std::uint64_t held_back = 0;       // requests that waited because of --max-late
   std::uint64_t close_notifies = 0;  // TLS responses with the server's close_notify (--until-fin)
+  std::uint64_t stale = 0;           // kept connections that the server had closed; asked again
   std::uint64_t waits = 0;           // calls of epoll_wait
   std::int64_t counted_time = 0;
   std::int64_t whole_time = 0;

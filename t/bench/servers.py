@@ -179,6 +179,11 @@ TypesConfig /dev/null
 DocumentRoot {www}
 KeepAlive Off
 GracefulShutdownTimeout 5
+# As in Debian's apache2.conf.
+<Directory />
+  Options FollowSymLinks
+  AllowOverride None
+</Directory>
 <Location /server-status>
   SetHandler server-status
 </Location>
@@ -243,6 +248,10 @@ http {{
 
 
 class PrivateLingerd(Lingerd):
+    def replace(self):
+        """It goes on as a new program with all its sockets, under the same pid."""
+        os.kill(self.pid, signal.SIGUSR2)
+
     def stop(self):
         """Doesn't wait for clients that stay: nobody needs them any more."""
         if not self.running():

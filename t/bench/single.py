@@ -12,7 +12,7 @@ import time
 
 import kernel_trace
 from ablinger import Load, run_load
-from peers import measure, most_late_sockets
+from peers import TITLES, measure, most_late_sockets
 from rows import meets, spread
 from servers import cpu_seconds, memory_bytes, wait_until, wake_ups
 
@@ -48,6 +48,24 @@ def settle(peer):
     """Until lingerd has nothing left."""
     wait_until(lambda: peer.server.linger_counters().get("LingerQueue", 0) <= 1,
                "lingerd's queue is empty")
+
+
+# ---- The load ----------------------------------------------------------------------------------
+
+def client(field, seconds, repeats, say):
+    """Whether ablinger holds the servers back."""
+    values = {}
+    for _ in range(repeats):
+        for name, threads in (("prefork+", 1), ("prefork+", 2), ("nginx", 1)):
+            sample = measure(field.get(name), 0, seconds, threads=threads)
+            key = f"{TITLES[name]}, ablinger with {threads} thread{'s' * (threads > 1)}"
+            values.setdefault(key, []).append(sample["rps"])
+            say(f"client: {key}: {sample['rps']:,.0f} req/s, ablinger on "
+                f"{sample['client_cpu_share']:.2f} processors")
+    one, two = list(values.values())[:2]
+    ratio = statistics.median(a / b for a, b in zip(two, one))
+    return [row("client", "is ablinger the bottleneck? requests/s, clients that close at once",
+                "/s", values, "", ratio)]
 
 
 # ---- Memory ------------------------------------------------------------------------------------

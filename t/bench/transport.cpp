@@ -17,12 +17,10 @@ constexpr std::uint32_t kLoopbackNet = 127;
 
 Io from_errno(int error, Io would_block) {
   switch (error) {
-    case EAGAIN:
-      return would_block;
+    case EAGAIN: return would_block;
     case ECONNREFUSED:
     case EHOSTUNREACH:
-    case ENETUNREACH:
-      return Io::kRefused;
+    case ENETUNREACH: return Io::kRefused;
     default:  // ECONNRESET, EPIPE, ETIMEDOUT: broken either way
       return Io::kReset;
   }
@@ -97,16 +95,11 @@ Io Transport::handshake() {
 
 Io Transport::tls_result(int result) {
   switch (SSL_get_error(ssl_.get(), result)) {
-    case SSL_ERROR_WANT_READ:
-      return Io::kWantRead;
-    case SSL_ERROR_WANT_WRITE:
-      return Io::kWantWrite;
-    case SSL_ERROR_ZERO_RETURN:
-      return Io::kEof;
-    case SSL_ERROR_SYSCALL:
-      return errno == 0 ? Io::kEof : from_errno(errno, Io::kReset);
-    default:
-      return Io::kTlsFailed;
+    case SSL_ERROR_WANT_READ: return Io::kWantRead;
+    case SSL_ERROR_WANT_WRITE: return Io::kWantWrite;
+    case SSL_ERROR_ZERO_RETURN: return Io::kEof;
+    case SSL_ERROR_SYSCALL: return errno == 0 ? Io::kEof : from_errno(errno, Io::kReset);
+    default: return Io::kTlsFailed;
   }
 }
 

@@ -19,7 +19,7 @@ def test_none_is_left(mpm, sandbox):
     all children count at once."""
     httpd, lingerd = sandbox.site(mpm, workers=8, processes=2)
     httpd.allowed_lines += [logs.ALL_BUSY, r"\[linger:(warn|notice)\].* lingerd is (busy|back)"]
-    clients.load(httpd.port, 500)  # every child has served, and has opened what it keeps open
+    assert clients.load(httpd.port, 500) == []  # every child has served, and has opened what it keeps open
     wait_quiet(httpd, lingerd)
 
     def held():
@@ -27,7 +27,7 @@ def test_none_is_left(mpm, sandbox):
                 "parent": len(proc.fds(httpd.pid))}
 
     before, ended = held(), httpd.ended()
-    clients.load(httpd.port, CONNECTIONS)
+    assert clients.load(httpd.port, CONNECTIONS) == []
     wait_quiet(httpd, lingerd)
     wait_until(lambda: held() == before, lambda: f"descriptors: {held()}, before {before}")
     status = httpd.status()

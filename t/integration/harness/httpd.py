@@ -89,10 +89,13 @@ class Httpd:
         if self._process.poll() is not None:
             raise AssertionError(f"httpd exited with {self._process.returncode}\n"
                                  + self.log_tails())
-        if self._starts() <= starts:
-            return False
-        expected = self.configuration.get("workers", 4) if self.mpm == "prefork" else 1
-        return len(proc.children(self.pid)) >= expected and self._answers()
+        return self._starts() > starts and self.all_children() and self._answers()
+
+    def all_children(self):
+        """Whether as many are there as this MPM starts with (mod_cgid has one of its own)."""
+        wanted = self.configuration.get("workers", 4) if self.mpm == "prefork" else \
+            self.configuration.get("processes", 1)
+        return len(self.children()) >= wanted
 
     def _answers(self):
         try:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private lingerd. It may be a sanitized one: its reports fail the test."""
+import contextlib
 import os
 import signal
 import subprocess
@@ -109,14 +110,7 @@ class Lingerd:
         problems = []
         if self._process.poll() is None:
             os.kill(self.pid, signal.SIGCONT)
-            # The second signal is for a daemon that waits for sockets that nobody will close.
-            os.kill(self.pid, signal.SIGTERM)
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                problems.append("lingerd didn't end on SIGTERM")
-                self._process.kill()
-                self._process.wait(30)
+            problems += self._terminate()
         if self._process.returncode and not self._killed:
             problems.append(f"lingerd exited with {self._process.returncode}")
         problems += sanitizer_lines(self.log.text())
@@ -124,6 +118,17 @@ class Lingerd:
                      for pid in proc.session_members(self.pid)]
         self._process = None
         return problems
+
+    def _terminate(self):
+        """SIGTERM, and another one if it waits for clients that a failed test has left behind."""
+        for _ in range(2):
+            os.kill(self.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+                return []
+        self._process.kill()
+        self._process.wait(30)
+        return ["lingerd didn't end on SIGTERM"]
 
     def close(self):
         return self.stop()

@@ -32,7 +32,8 @@ class Child:
 
     def __init__(self, socket_path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(30)
+        # Without a timeout: Python would wait for POLLOUT, which a Unix socket gives only while
+        # three quarters of its queue are free.
         self.socket.connect(str(socket_path))
 
     def __enter__(self):
