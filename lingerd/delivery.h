@@ -14,19 +14,19 @@ namespace lingerd {
 
 // The rest of a response, in a descriptor of its own.
 struct Content {
-  SocketId id = 0;            // the descriptor's number
-  std::uint64_t offset = 0;   // of the next byte to send
+  SocketId id = 0;           // the descriptor's number
+  std::uint64_t offset = 0;  // of the next byte to send
   std::uint64_t left = 0;
-  std::uint64_t memory = 0;   // bytes of memory that it takes; a file takes none
+  std::uint64_t memory = 0;  // bytes of memory that it takes; a file takes none
 };
 
 // What became of an attempt to send some of it.
 struct PushResult {
   enum class State {
-    kMoved,       // some went
-    kFull,        // the socket takes no more for now
-    kReset,       // the connection is over
-    kCutShort,    // the content has fewer bytes than it should
+    kMoved,     // some went
+    kFull,      // the socket takes no more for now
+    kReset,     // the connection is over
+    kCutShort,  // the content has fewer bytes than it should
   };
   State state = State::kFull;
   std::uint64_t bytes = 0;

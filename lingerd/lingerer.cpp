@@ -324,13 +324,14 @@ void Lingerer::end_all(std::uint64_t now_ns) {
   fresh_.clear();
 }
 
-std::vector<std::pair<SocketId, CarriedSocket>> Lingerer::carry_out() const {
-  std::vector<std::pair<SocketId, CarriedSocket>> out;
+std::vector<Lingerer::Carried> Lingerer::carry_out() {
+  std::vector<Carried> out;
   out.reserve(held_);
   for (SocketId id = 0; id < slots_.size(); ++id) {
     const Slot& slot = slots_[id];
-    if (slot.phase != Phase::kWatched) continue;
-    CarriedSocket socket;
+    if (slot.phase != Phase::kWatched && slot.phase != Phase::kDelivering) continue;
+    Carried carried{.id = id, .state = {}};
+    CarriedSocket& socket = carried.state;
     socket.started_ms = slot.started;
     if (const auto cap = cap_.armed(id)) {
       socket.cap_deadline_ms = cap->deadline;
@@ -344,47 +345,69 @@ std::vector<std::pair<SocketId, CarriedSocket>> Lingerer::carry_out() const {
     socket.unsent = slot.patience.unsent;
     socket.quiet_looks = slot.patience.quiet_looks;
     socket.rescued = slot.rescued ? 1 : 0;
-    out.emplace_back(id, socket);
+    if (const Delivery* delivery = deliveries_.find(id)) {
+      carried.content = delivery->content.id;
+      socket.content_offset = delivery->content.offset;
+      socket.content_left = delivery->content.left;
+      socket.content_memory = delivery->content.memory;
+      socket.window_left = delivery->window_left;
+      socket.linger_idle_ms = delivery->idle_ms;
+      socket.linger_cap_ms = delivery->cap_ms;
+    }
+    out.push_back(carried);
   }
   return out;
 }
 
-void Lingerer::carry_in(const DaemonCounters& counters,
-                        std::vector<std::pair<SocketId, CarriedSocket>> sockets,
+void Lingerer::carry_in(const DaemonCounters& counters, std::vector<Carried> sockets,
                         std::uint64_t now_ns) {
+  const std::uint64_t memory_limit = counters_[kOffloadMemoryLimit];
   counters_ = counters;
   counters_[kQueueLimit] = max_connections_;
+  counters_[kOffloadMemoryLimit] = memory_limit;
   // A socket that didn't arrive has ended all the same.
   const std::uint64_t lost =
       counters[kQueue] - std::min<std::uint64_t>(counters[kQueue], sockets.size());
   counters_[kEvicted] += lost;
-  counters_[kQueue] = 0;
-  for (const auto& [id, socket] : sockets) {
-    if (id >= slots_.size()) slots_.resize(std::size_t{id} + 1);
-    Slot& slot = slots_[id];
-    slot.started = std::min<MonoMillis>(socket.started_ms, to_millis(now_ns));
-    slot.generation = 1;
-    slot.patience = {.idle_ms = socket.idle_ms,
-                     .unsent = socket.unsent,
-                     .quiet_looks = static_cast<std::uint8_t>(socket.quiet_looks)};
-    slot.rescued = socket.rescued != 0;
-    slot.phase = Phase::kWatched;
-    ++held_;
-    ++counters_[kQueue];
-  }
+  counters_[kQueue] = counters_[kOffloadPending] = counters_[kOffloadMemory] = 0;
+  for (const Carried& carried : sockets) carry_in_one(carried, now_ns);
   // A list stays sorted if it is filled in the order of its deadlines.
-  std::ranges::sort(sockets, {}, [](const auto& s) { return s.second.cap_deadline_ms; });
-  for (const auto& [id, socket] : sockets) {
+  std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.cap_deadline_ms; });
+  for (const auto& [id, socket, content] : sockets) {
     cap_.arm(id, socket.cap_deadline_ms - socket.cap_ms, socket.cap_ms);
   }
-  std::ranges::sort(sockets, {}, [](const auto& s) { return s.second.idle_deadline_ms; });
-  for (const auto& [id, socket] : sockets) {
+  std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.idle_deadline_ms; });
+  for (const auto& [id, socket, content] : sockets) {
     idle_.arm(id, socket.idle_deadline_ms - socket.idle_wait_ms, socket.idle_wait_ms);
   }
-  for (const auto& [id, socket] : sockets) {
-    if (!ops_.watch(id, slots_[id].generation)) give_up(id, kEvicted, now_ns);
+  for (const Carried& carried : sockets) {
+    const std::uint32_t generation = slots_[carried.id].generation;
+    const bool watched = carried.state.delivers() ? ops_.watch_writable(carried.id, generation)
+                                                  : ops_.watch(carried.id, generation);
+    if (!watched) give_up(carried.id, kEvicted, now_ns);
   }
   make_room(0, now_ns);
+}
+
+void Lingerer::carry_in_one(const Carried& carried, std::uint64_t now_ns) {
+  const CarriedSocket& socket = carried.state;
+  if (carried.id >= slots_.size()) slots_.resize(std::size_t{carried.id} + 1);
+  Slot& slot = slots_[carried.id];
+  slot.started = std::min<MonoMillis>(socket.started_ms, to_millis(now_ns));
+  slot.generation = 1;
+  slot.patience = {.idle_ms = socket.idle_ms,
+                   .unsent = socket.unsent,
+                   .quiet_looks = static_cast<std::uint8_t>(socket.quiet_looks)};
+  slot.rescued = socket.rescued != 0;
+  slot.phase = Phase::kWatched;
+  ++held_;
+  ++counters_[kQueue];
+  if (!socket.delivers()) return;
+  slot.phase = Phase::kDelivering;
+  const Content content{carried.content, socket.content_offset, socket.content_left,
+                        socket.content_memory};
+  deliveries_.resume(carried.id,
+                     {content, socket.linger_idle_ms, socket.linger_cap_ms, socket.window_left});
 }
 
 std::uint64_t Lingerer::oldest_ns() const {

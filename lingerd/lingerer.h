@@ -82,9 +82,13 @@ class Lingerer {
   // Restart without loss. carry_out() says what the next lingerd must know of each watched socket;
   // settle() first, so that none is fresh. carry_in() takes that over, before anything arrives:
   // sockets without a state of their own go through arrive().
-  [[nodiscard]] std::vector<std::pair<SocketId, CarriedSocket>> carry_out() const;
-  void carry_in(const DaemonCounters& counters,
-                std::vector<std::pair<SocketId, CarriedSocket>> sockets, std::uint64_t now_ns);
+  struct Carried {
+    SocketId id = 0;
+    CarriedSocket state;
+    SocketId content = 0;  // the descriptor of what it has still to deliver, if it has
+  };
+  [[nodiscard]] std::vector<Carried> carry_out();
+  void carry_in(const DaemonCounters& counters, std::vector<Carried> sockets, std::uint64_t now_ns);
 
   [[nodiscard]] std::size_t size() const { return held_; }  // fresh ones included
   [[nodiscard]] bool has_fresh() const { return !fresh_.empty(); }
@@ -109,6 +113,7 @@ class Lingerer {
   void count_bytes(SocketId id, std::uint64_t bytes);
   Slot& open_slot(SocketId id, const Handoff& handoff, std::uint64_t now_ns);
   void settle_one(SocketId id, std::uint64_t now_ns);
+  void carry_in_one(const Carried& carried, std::uint64_t now_ns);
   void enter_queue();
   void note_unsent(SocketId id);
   void push(SocketId id, std::uint64_t now_ns);

@@ -57,6 +57,20 @@ UniqueFd signal_fd() {
   return checked(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd");
 }
 
+// Contents come in the order of the sockets that deliver them. One whose content is missing has
+// nothing more to send.
+void give_contents(std::vector<Lingerer::Carried>& sockets, std::vector<UniqueFd>& contents) {
+  std::size_t at = 0;
+  for (Lingerer::Carried& socket : sockets) {
+    if (!socket.state.delivers()) continue;
+    if (at < contents.size()) {
+      socket.content = static_cast<SocketId>(contents[at++].release());
+    } else {
+      socket.state.content_left = 0;
+    }
+  }
+}
+
 }  // namespace
 
 struct Loop::State {
@@ -297,10 +311,13 @@ void Loop::State::hand_over() {
     state.started_ns = started_ns;
     state.counters = lingerer.counters();
     std::vector<int> descriptors;
-    for (const auto& [id, socket] : lingerer.carry_out()) {
+    std::vector<int> contents;
+    for (const auto& [id, socket, content] : lingerer.carry_out()) {
       state.sockets.push_back(socket);
       descriptors.push_back(static_cast<int>(id));
+      if (socket.delivers()) contents.push_back(static_cast<int>(content));
     }
+    descriptors.insert(descriptors.end(), contents.begin(), contents.end());
     const std::vector<int> peers = intake.descriptors();
     descriptors.insert(descriptors.end(), peers.begin(), peers.end());
     log::write(log::Level::kNotice, "handing over %zu sockets and %zu peers", state.sockets.size(),
@@ -321,18 +338,22 @@ void Loop::State::take_over(const CarriedState& carried, CarryResult result,
                "the sockets that came with the start have a state of %s: their time begins anew",
                result == CarryResult::kOtherVersion ? "another version" : "an unknown kind");
   }
-  std::vector<std::pair<SocketId, CarriedSocket>> sockets;
+  std::vector<Lingerer::Carried> sockets;
   std::vector<SocketId> anew;
+  std::vector<UniqueFd> contents;
   for (UniqueFd& fd : descriptors) {
     SocketId id = 0;
-    if (!KernelSockets::adopt(fd, id)) {
+    if (KernelSockets::is_content(fd.get())) {
+      contents.push_back(std::move(fd));
+    } else if (!KernelSockets::adopt(fd, id)) {
       intake.readmit(std::move(fd), now);
     } else if (sockets.size() < carried.sockets.size()) {
-      sockets.emplace_back(id, carried.sockets[sockets.size()]);
+      sockets.push_back({id, carried.sockets[sockets.size()]});
     } else {
       anew.push_back(id);
     }
   }
+  give_contents(sockets, contents);
   const std::size_t count = sockets.size() + anew.size();
   lingerer.carry_in(carried.counters, std::move(sockets), now);
   for (const SocketId id : anew) lingerer.arrive(id, kAnew, now, true);

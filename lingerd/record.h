@@ -20,8 +20,9 @@ inline constexpr std::uint16_t kRecordVersion = 1;
 // What the peer asks for. Kinds to come (an idle keep-alive connection) use the reserved words of
 // the record; a daemon refuses a kind that it doesn't know.
 enum class RecordKind : std::uint16_t {
-  kLinger = 1,   // the FIN has been sent: drain until the client closes
-  kDeliver = 2,  // a second descriptor holds the rest of the response: send it, then the FIN, then drain
+  kLinger = 1,  // the FIN has been sent: drain until the client closes
+  kDeliver =
+      2,  // a second descriptor holds the rest of the response: send it, then the FIN, then drain
 };
 
 // Both durations, in milliseconds: 1 to kMaxDurationMs. lingerd cuts them down to its --max-time.
@@ -37,7 +38,7 @@ struct Record {
   std::uint32_t idle_ms = 0;  // LingerTimeout
   std::uint32_t cap_ms = 0;   // LingerTime
   std::uint32_t pad = 0;
-  std::uint64_t handed_off_ns = 0;  // CLOCK_MONOTONIC at the FIN
+  std::uint64_t handed_off_ns = 0;   // CLOCK_MONOTONIC at the FIN
   std::uint64_t content_offset = 0;  // kDeliver: where in the second descriptor the rest begins,
   std::uint64_t content_length = 0;  // and how long it is
   std::uint32_t stall_ms = 0;        // kDeliver: no progress for that long ends it
@@ -70,7 +71,7 @@ enum class DecodeResult {
   kWrongSize,      // the message's length, or the length that it states, isn't the version's
   kUnknownKind,
   kBadDuration,  // zero or over kMaxDurationMs
-  kBadContent,     // nothing to deliver, or more than kMaxContent
+  kBadContent,   // nothing to deliver, or more than kMaxContent
 };
 
 [[nodiscard]] Record encode(const Handoff& handoff);
@@ -106,6 +107,7 @@ enum class GreetingResult { kWelcome, kDenied, kFull, kOtherVersion, kGarbage };
 [[nodiscard]] constexpr std::uint64_t bit_of(RecordKind kind) {
   return std::uint64_t{1} << static_cast<unsigned>(kind);
 }
-inline constexpr std::uint64_t kAllKinds = bit_of(RecordKind::kLinger) | bit_of(RecordKind::kDeliver);
+inline constexpr std::uint64_t kAllKinds =
+    bit_of(RecordKind::kLinger) | bit_of(RecordKind::kDeliver);
 
 }  // namespace lingerd

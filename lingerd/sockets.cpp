@@ -62,6 +62,11 @@ bool KernelSockets::adopt_content(UniqueFd& fd, const Handoff& handoff, Content&
   return true;
 }
 
+bool KernelSockets::is_content(int fd) {
+  struct stat file {};
+  return fstat(fd, &file) == 0 && S_ISREG(file.st_mode);
+}
+
 DrainResult KernelSockets::drain(SocketId id) {
   // MSG_TRUNC on a TCP socket discards in the kernel, without a copy (tcp(7)). MSG_DONTWAIT and not
   // O_NONBLOCK: file status flags are shared with Apache's copy of the descriptor.

@@ -23,6 +23,9 @@ class KernelSockets final : public SocketOps {
   // open for reading only; long enough for what the record says. False otherwise.
   [[nodiscard]] static bool adopt_content(UniqueFd& fd, const Handoff& handoff, Content& content);
 
+  // Whether a descriptor is one of these rather than a socket.
+  [[nodiscard]] static bool is_content(int fd);
+
   DrainResult drain(SocketId id) override;
   std::uint64_t unsent(SocketId id) override;
   bool watch(SocketId id, std::uint32_t generation) override;

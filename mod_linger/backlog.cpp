@@ -4,8 +4,11 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 
 namespace lingerd {
@@ -16,9 +19,8 @@ Backlog::Result Backlog::append(std::span<const iovec> pieces) {
   for (const iovec& piece : pieces) {
     std::size_t written = 0;
     while (written < piece.iov_len) {
-      const ssize_t n =
-          pwrite(content_.get(), static_cast<const char*>(piece.iov_base) + written,
-                 piece.iov_len - written, static_cast<off_t>(end_));
+      const ssize_t n = pwrite(content_.get(), static_cast<const char*>(piece.iov_base) + written,
+                               piece.iov_len - written, static_cast<off_t>(end_));
       if (n < 0 && errno == EINTR) continue;
       if (n <= 0) return Result::kNoRoom;
       written += static_cast<std::size_t>(n);
@@ -38,11 +40,23 @@ Backlog::Result Backlog::hold_file(int file, std::uint64_t offset, std::uint64_t
   return Result::kDone;
 }
 
+// A file goes without a copy. Memory doesn't: sendfile(2) would let the socket refer to the memfd's
+// pages, and punching a hole over what has been sent clears the rest of a page that the client has
+// not got yet.
+ssize_t Backlog::send_some(int socket) const {
+  auto at = static_cast<off_t>(offset_);
+  if (is_file_) return sendfile(socket, content_.get(), &at, end_ - offset_);
+  std::array<char, std::size_t{64} << 10> buffer;
+  const ssize_t got = pread(content_.get(), buffer.data(),
+                            std::min<std::uint64_t>(buffer.size(), end_ - offset_), at);
+  if (got <= 0) return got;
+  return ::send(socket, buffer.data(), static_cast<std::size_t>(got), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 Backlog::Result Backlog::send(int socket) {
   const std::uint64_t before = offset_;
   while (offset_ < end_) {
-    auto at = static_cast<off_t>(offset_);
-    const ssize_t n = sendfile(socket, content_.get(), &at, end_ - offset_);
+    const ssize_t n = send_some(socket);
     if (n > 0) {
       offset_ += static_cast<std::uint64_t>(n);
       continue;

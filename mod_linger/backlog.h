@@ -46,6 +46,7 @@ class Backlog {
   void clear();
 
  private:
+  ssize_t send_some(int socket) const;
   UniqueFd content_;
   std::uint64_t offset_ = 0;
   std::uint64_t end_ = 0;

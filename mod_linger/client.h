@@ -56,8 +56,8 @@ class Client {
   UniqueFd fd_;
   std::atomic<State> state_{State::kDisconnected};
   std::atomic<std::uint64_t> kinds_{0};  // of records, as greeted
-  std::mutex mutex_;  // of all below
-  Result last_;       // why there is no connection, or the one before had failed
+  std::mutex mutex_;                     // of all below
+  Result last_;                          // why there is no connection, or the one before had failed
   Backoff backoff_;
   std::uint64_t times_up_ = 0;  // at the last failure
 };

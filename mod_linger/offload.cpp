@@ -58,7 +58,8 @@ apr_status_t wait_writable(conn_rec* connection, int fd) {
   apr_interval_time_t timeout = 0;
   apr_socket_timeout_get(ap_get_conn_socket(connection), &timeout);
   pollfd waiting{fd, POLLOUT, 0};
-  const int ready = poll(&waiting, 1, timeout < 0 ? -1 : static_cast<int>(apr_time_as_msec(timeout)));
+  const int ready =
+      poll(&waiting, 1, timeout < 0 ? -1 : static_cast<int>(apr_time_as_msec(timeout)));
   if (ready == 0) return broken(connection, APR_TIMEUP);
   return ready < 0 && errno != EINTR ? broken(connection, errno) : APR_SUCCESS;
 }
@@ -160,8 +161,7 @@ apr_status_t Writer::write_pieces(bool more) {
     msghdr message{};
     message.msg_iov = rest.data();
     message.msg_iovlen = rest.size();
-    ssize_t n =
-        sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? int{MSG_MORE} : 0));
+    ssize_t n = sendmsg(fd_, &message, MSG_DONTWAIT | MSG_NOSIGNAL | (more ? int{MSG_MORE} : 0));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno == EAGAIN) break;
     if (n < 0) return broken(connection_, errno);
@@ -180,7 +180,9 @@ apr_status_t Writer::write_pieces(bool more) {
 // Into the backlog, in pieces that fit.
 apr_status_t Writer::keep(std::span<iovec> pieces) {
   if (offload_.backlog.is_file()) {
-    if (const apr_status_t status = wait_until(connection_, offload_.backlog, fd_, 0); status != APR_SUCCESS) return status;
+    if (const apr_status_t status = wait_until(connection_, offload_.backlog, fd_, 0);
+        status != APR_SUCCESS)
+      return status;
   }
   for (iovec& piece : pieces) {
     while (piece.iov_len > 0) {
@@ -226,7 +228,9 @@ apr_status_t Writer::write_file(apr_bucket* bucket) {
   apr_os_file_get(&file, content->fd);
   if (!offload_.backlog.empty()) {
     // Bytes, and then a file: the file's come behind them only when those are out.
-    if (const apr_status_t status = wait_until(connection_, offload_.backlog, fd_, 0); status != APR_SUCCESS) return status;
+    if (const apr_status_t status = wait_until(connection_, offload_.backlog, fd_, 0);
+        status != APR_SUCCESS)
+      return status;
   }
   count_out(connection_, bucket->length);
   const auto offset = static_cast<std::uint64_t>(bucket->start);
@@ -295,7 +299,8 @@ apr_status_t offload_filter(ap_filter_t* filter, apr_bucket_brigade* brigade) {
   return status;
 }
 
-// LingerOffloadClose: a response known to be larger is the connection's last, so that it can travel.
+// LingerOffloadClose: a response known to be larger is the connection's last, so that it can
+// travel.
 apr_status_t offload_close_filter(ap_filter_t* filter, apr_bucket_brigade* brigade) {
   request_rec* request = filter->r;
   const Settings& settings = settings_of(request->server);
@@ -328,8 +333,7 @@ void look_for_offload(const server_rec* servers) {
 }
 
 bool add_offload_filter(conn_rec* connection) {
-  return offload_anywhere &&
-         ap_add_output_filter(kFilter, nullptr, nullptr, connection) != nullptr;
+  return offload_anywhere && ap_add_output_filter(kFilter, nullptr, nullptr, connection) != nullptr;
 }
 
 void add_offload_close_filter(request_rec* request) {

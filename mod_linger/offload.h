@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Offload: the rest of a connection's last response goes to lingerd with the socket. A connection
-// output filter under mod_ssl's (it sees ciphertext) and above the core's. While it doubts, it passes
-// everything on and changes nothing; once it knows that this response is the connection's last, it
-// writes to the socket itself, and what the socket doesn't take goes into the backlog instead of
-// keeping the worker.
+// output filter under mod_ssl's (it sees ciphertext) and above the core's. While it doubts, it
+// passes everything on and changes nothing; once it knows that this response is the connection's
+// last, it writes to the socket itself, and what the socket doesn't take goes into the backlog
+// instead of keeping the worker.
 #pragma once
 
 #include <httpd.h>
@@ -16,8 +16,8 @@ struct Settings;
 
 // What a connection knows of its offload.
 struct Offload {
-  bool allowed = false;    // the last request was one that may be offloaded
-  bool direct = false;     // this filter writes to the socket; the core's has nothing left
+  bool allowed = false;  // the last request was one that may be offloaded
+  bool direct = false;   // this filter writes to the socket; the core's has nothing left
   Backlog backlog;
 };
 
