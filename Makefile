@@ -202,18 +202,13 @@ format: ## Format all C++ files
 
 # ---- Packages, installation ------------------------------------------------------------------
 
-.PHONY: deps deb rpm install clean help
+.PHONY: deps install clean help
 deps: ## Install what building and testing needs, with apt-get or dnf; no-op when all is there
 	@if command -v dpkg-query >/dev/null; then packaging/install-deps deb $(foreach p,$(DEB_PACKAGES),'$p'); \
 	elif command -v dnf >/dev/null; then packaging/install-deps rpm $(foreach p,$(RPM_PACKAGES),'$p'); \
 	else echo "deps: neither apt-get nor dnf here; install: $(RPM_PACKAGES)" >&2; exit 1; fi
 
-deb: ## Build the Debian packages
-	@test -x packaging/deb/build || { echo "there is no packaging/deb yet" >&2; exit 1; }
-	@packaging/deb/build
-rpm: ## Build the RPM packages
-	@test -x packaging/rpm/build || { echo "there is no packaging/rpm yet" >&2; exit 1; }
-	@packaging/rpm/build
+include packaging/packages.mk
 
 MODULEDIR = $(shell $(APXS) -q LIBEXECDIR)
 DOCDIR ?= $(PREFIX)/share/doc/mod_linger
@@ -223,7 +218,8 @@ install: all ## Install (DESTDIR, PREFIX=/usr/local, SYSCONFDIR, MODULEDIR)
 	install -D -m 755 $(OUT)/lingerctl $(DESTDIR)$(PREFIX)/bin/lingerctl
 	install -D -m 644 $(OUT)/mod_linger.so $(DESTDIR)$(MODULEDIR)/mod_linger.so
 	install -d $(DESTDIR)$(DOCDIR)/examples
-	find conf -type f -exec install -m 644 -t $(DESTDIR)$(DOCDIR)/examples {} +
+	find conf -type f ! -perm -u+x -exec install -m 644 -t $(DESTDIR)$(DOCDIR)/examples {} +
+	find conf -type f -perm -u+x -exec install -m 755 -t $(DESTDIR)$(DOCDIR)/examples {} +
 	for page in $(wildcard packaging/man/*.[1-8]); do \
 	    install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page; done
 
@@ -231,6 +227,6 @@ clean: ## Remove build/
 	rm -rf build
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile packaging/packages.mk
 
 -include $(shell [ -d build/obj ] && find build/obj -name '*.d')

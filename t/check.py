@@ -75,7 +75,7 @@ def main():
         status, lines = make(jobs, step)
         count(step, status, *unit_results(lines))
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        args = f"{os.environ.get('PYTEST_ARGS', '')} --junitxml={report.name}".strip()
+        args = f"{os.environ.get('PYTEST_ARGS', jobs.replace('-j', '-n '))} --junitxml={report.name}"
         status, _ = make("integration", f"PYTEST_ARGS={args}")
         count("integration", status, *pytest_results(report.name))
     status, _ = make("-k", jobs, "lint")
