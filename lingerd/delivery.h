@@ -55,6 +55,8 @@ class Deliveries {
   Delivery& resume(SocketId id, const Delivery& delivery);
   [[nodiscard]] Delivery* find(SocketId id);
 
+  [[nodiscard]] std::size_t size() const { return under_way_.size(); }
+
   void moved(Delivery& delivery, std::uint64_t bytes);
   // Over, one way or the other. The caller closes the content.
   void end(SocketId id, DaemonCounter how);

@@ -193,6 +193,7 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
     return true;
   } else {
     // The socket is good: its client gets what it has got, and an end.
+    shutdown(static_cast<int>(id), SHUT_WR);
     lingerer_.arrive(id, handoff, now_ns, quick);
     reject(peer, Complaint::kDescriptor,
            "a response's rest that is neither a sealed memfd nor a file open for reading", now_ns);

@@ -25,13 +25,15 @@ Lingerer::Lingerer(SocketOps& ops, std::uint32_t max_connections, std::uint32_t 
       max_connections_(max_connections),
       max_time_ms_(max_time_ms),
       idle_(max_connections + kIdsBeyondSockets),
-      cap_(max_connections + kIdsBeyondSockets) {
+      cap_(max_connections + kIdsBeyondSockets),
+      stall_(max_connections + kIdsBeyondSockets),
+      rate_(max_connections + kIdsBeyondSockets) {
   slots_.reserve(max_connections + kIdsBeyondSockets);
   counters_[kQueueLimit] = max_connections;
 }
 
 Lingerer::Slot& Lingerer::open_slot(SocketId id, const Handoff& handoff, std::uint64_t now_ns) {
-  make_room(1, now_ns);
+  make_room(handoff.kind == RecordKind::kDeliver ? 2 : 1, now_ns);
   if (id >= slots_.size()) slots_.resize(std::size_t{id} + 1);
   Slot& slot = slots_[id];
   // The hand-off's time is the peer's word: not in the future, and no older than a linger can be.
@@ -61,8 +63,7 @@ void Lingerer::arrive_with(SocketId id, const Content& content, const Handoff& h
   Slot& slot = open_slot(id, handoff, now_ns);
   deliveries_.begin(id, content, handoff);
   slot.patience = {.idle_ms = handoff.stall_ms};
-  // A delivery has no end but its own; what it has is a floor under its rate.
-  cap_.arm(id, to_millis(now_ns), kRateWindowMs);
+  rate_.arm(id, to_millis(now_ns), kRateWindowMs);
   if (!ops_.watch_writable(id, slot.generation)) {
     break_off(id, kDeliveryAborted, kEvicted, now_ns);
     return;
@@ -70,7 +71,7 @@ void Lingerer::arrive_with(SocketId id, const Content& content, const Handoff& h
   slot.phase = Phase::kDelivering;
   enter_queue();
   note_unsent(id);
-  arm_idle(id, now_ns);
+  arm_stall(id, now_ns);
   push(id, now_ns);
 }
 
@@ -81,7 +82,7 @@ void Lingerer::push(SocketId id, std::uint64_t now_ns) {
     deliveries_.moved(delivery, pushed.bytes);
     note_unsent(id);
     note_bytes(slots_[id].patience);
-    arm_idle(id, now_ns);
+    arm_stall(id, now_ns);
   }
   if (delivery.content.left == 0) {
     delivered(id, now_ns);
@@ -97,7 +98,11 @@ void Lingerer::delivered(SocketId id, std::uint64_t now_ns) {
   deliveries_.end(id, kDelivered);
   ops_.close_content(delivery.content.id);
   ops_.send_fin(id);
+  stall_.disarm(id);
+  rate_.disarm(id);
   Slot& slot = slots_[id];
+  counters_[kWorkerMillisFreed] += to_millis(now_ns) - slot.started;
+  slot.started = to_millis(now_ns);
   slot.phase = Phase::kWatched;
   slot.patience = {.idle_ms = std::min(delivery.idle_ms, max_time_ms_)};
   ops_.watch_readable_again(id, slot.generation);
@@ -118,11 +123,11 @@ void Lingerer::break_off(SocketId id, DaemonCounter why, DaemonCounter how, std:
 void Lingerer::delivery_time_is_up(SocketId id, std::uint64_t now_ns, bool window) {
   if (window) {
     if (deliveries_.fast_enough(*deliveries_.find(id))) {
-      cap_.arm(id, to_millis(now_ns), kRateWindowMs);
+      rate_.arm(id, to_millis(now_ns), kRateWindowMs);
       return;
     }
   } else if (judge_silence(slots_[id].patience, ops_.unsent(id)) == IdleVerdict::kWait) {
-    arm_idle(id, now_ns);
+    arm_stall(id, now_ns);
     return;
   }
   break_off(id, kDeliveryTimedOut, kClosedIdle, now_ns);
@@ -206,24 +211,23 @@ void Lingerer::expire(std::uint64_t now_ns, std::size_t budget) {
   for (; budget > 0; --budget) {
     const std::optional<Due> due = cap_.next();
     if (!due || due->deadline > now) break;
-    if (slots_[due->id].phase == Phase::kDelivering) {
-      delivery_time_is_up(due->id, now_ns, true);
-    } else {
-      give_up(due->id, kClosedCap, now_ns);
-    }
+    give_up(due->id, kClosedCap, now_ns);
   }
   for (; budget > 0; --budget) {
     const std::optional<Due> due = idle_.next();
     if (!due || due->deadline > now) break;
     idle_is_over(due->id, now_ns);
   }
+  for (const auto* queue : {&stall_, &rate_}) {
+    for (; budget > 0; --budget) {
+      const std::optional<Due> due = queue->next();
+      if (!due || due->deadline > now) break;
+      delivery_time_is_up(due->id, now_ns, queue == &rate_);
+    }
+  }
 }
 
 void Lingerer::idle_is_over(SocketId id, std::uint64_t now_ns) {
-  if (slots_[id].phase == Phase::kDelivering) {
-    delivery_time_is_up(id, now_ns, false);
-    return;
-  }
   // Bytes may lie there that nobody has looked at yet, when this process was stopped or had too
   // much to do: their client isn't silent.
   const std::uint64_t before = counters_[kDrainedBytes];
@@ -240,11 +244,17 @@ void Lingerer::arm_idle(SocketId id, std::uint64_t now_ns) {
   idle_.arm(id, to_millis(now_ns), slots_[id].patience.wait_ms());
 }
 
+void Lingerer::arm_stall(SocketId id, std::uint64_t now_ns) {
+  stall_.arm(id, to_millis(now_ns), slots_[id].patience.wait_ms());
+}
+
 std::optional<MonoMillis> Lingerer::next_deadline() const {
-  const std::optional<Due> idle = idle_.next();
-  const std::optional<Due> cap = cap_.next();
-  if (!idle && !cap) return std::nullopt;
-  return std::min(idle ? idle->deadline : cap->deadline, cap ? cap->deadline : idle->deadline);
+  std::optional<MonoMillis> first;
+  for (const auto* queue : {&idle_, &cap_, &stall_, &rate_}) {
+    const std::optional<Due> due = queue->next();
+    if (due && (!first || due->deadline < *first)) first = due->deadline;
+  }
+  return first;
 }
 
 // A linger ends with its client still there. What it has sent by now is taken first: closing with
@@ -284,19 +294,26 @@ void Lingerer::release(SocketId id) {
   const bool watched = slot.phase == Phase::kWatched || slot.phase == Phase::kDelivering;
   idle_.disarm(id);
   cap_.disarm(id);
+  stall_.disarm(id);
+  rate_.disarm(id);
   slot.phase = Phase::kNone;
   --held_;
   ops_.close(id, watched);
 }
 
 void Lingerer::make_room(std::size_t room, std::uint64_t now_ns) {
-  while (size() > 0 && size() + room > max_connections_) give_up(first_to_end(), kEvicted, now_ns);
+  while (size() > 0 && descriptors() + room > max_connections_) {
+    give_up(first_to_end(), kEvicted, now_ns);
+  }
 }
 
 // The socket that would end first if nothing more came, of the heads of all lists. For one that
-// still takes its response the next look is not the end yet.
+// still takes its response the next look is not the end yet. Deliveries last, the one that has
+// stood still for longest first.
 SocketId Lingerer::first_to_end() const {
-  Due first = *cap_.next();  // armed for each socket, so there is one
+  const std::optional<Due> linger = cap_.next();  // armed for each one that lingers
+  if (!linger) return stall_.next()->id;
+  Due first = *linger;
   idle_.for_each_head([&](SocketId id) {
     const auto look = *idle_.armed(id);
     const MonoMillis end =
@@ -320,7 +337,9 @@ void Lingerer::set_offload_limits(std::uint64_t memory, std::uint64_t min_rate) 
 }
 
 void Lingerer::end_all(std::uint64_t now_ns) {
-  while (const std::optional<Due> due = cap_.next()) give_up(due->id, kClosedCap, now_ns);
+  for (const auto* queue : {&cap_, &stall_}) {
+    while (const std::optional<Due> due = queue->next()) give_up(due->id, kClosedCap, now_ns);
+  }
   fresh_.clear();
 }
 
@@ -333,11 +352,12 @@ std::vector<Lingerer::Carried> Lingerer::carry_out() {
     Carried carried{.id = id, .state = {}};
     CarriedSocket& socket = carried.state;
     socket.started_ms = slot.started;
-    if (const auto cap = cap_.armed(id)) {
+    const bool delivers = slot.phase == Phase::kDelivering;
+    if (const auto cap = (delivers ? rate_ : cap_).armed(id)) {
       socket.cap_deadline_ms = cap->deadline;
       socket.cap_ms = cap->duration_ms;
     }
-    if (const auto idle = idle_.armed(id)) {
+    if (const auto idle = (delivers ? stall_ : idle_).armed(id)) {
       socket.idle_deadline_ms = idle->deadline;
       socket.idle_wait_ms = idle->duration_ms;
     }
@@ -371,20 +391,27 @@ void Lingerer::carry_in(const DaemonCounters& counters, std::vector<Carried> soc
   counters_[kEvicted] += lost;
   counters_[kQueue] = counters_[kOffloadPending] = counters_[kOffloadMemory] = 0;
   for (const Carried& carried : sockets) carry_in_one(carried, now_ns);
+  // Nor has a delivery without its socket or its content been made.
+  const std::uint64_t under_way = counters[kOffloads] - counters[kDelivered] -
+                                  counters[kDeliveryAborted] - counters[kDeliveryTimedOut];
+  counters_[kDeliveryAborted] +=
+      under_way - std::min<std::uint64_t>(under_way, deliveries_.size());
   // A list stays sorted if it is filled in the order of its deadlines.
   std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.cap_deadline_ms; });
   for (const auto& [id, socket, content] : sockets) {
-    cap_.arm(id, socket.cap_deadline_ms - socket.cap_ms, socket.cap_ms);
+    (socket.delivers() ? rate_ : cap_).arm(id, socket.cap_deadline_ms - socket.cap_ms, socket.cap_ms);
   }
   std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.idle_deadline_ms; });
   for (const auto& [id, socket, content] : sockets) {
-    idle_.arm(id, socket.idle_deadline_ms - socket.idle_wait_ms, socket.idle_wait_ms);
+    (socket.delivers() ? stall_ : idle_).arm(id, socket.idle_deadline_ms - socket.idle_wait_ms, socket.idle_wait_ms);
   }
   for (const Carried& carried : sockets) {
     const std::uint32_t generation = slots_[carried.id].generation;
     const bool watched = carried.state.delivers() ? ops_.watch_writable(carried.id, generation)
                                                   : ops_.watch(carried.id, generation);
-    if (!watched) give_up(carried.id, kEvicted, now_ns);
+    // A delivery whose content got lost has sent no FIN, and never will.
+    const bool cut_off = !carried.state.delivers() && carried.state.linger_idle_ms != 0;
+    if (!watched || cut_off) give_up(carried.id, kEvicted, now_ns);
   }
   make_room(0, now_ns);
 }

@@ -52,7 +52,8 @@ class Lingerer {
  public:
   Lingerer(SocketOps& ops, std::uint32_t max_connections, std::uint32_t max_time_ms);
 
-  // Takes over a socket, evicting another at the limit. `quick`: look at it now; else it waits,
+  // Takes over a socket, evicting others at the limit: lingers first, because a delivery's end is a
+  // response lost. A delivery has two descriptors and counts as two. `quick`: look at it now; else it waits,
   // fresh, for settle(). It enters the counters at its first look: as taken over, or, if it isn't a
   // connected socket at all, as rejected.
   void arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns, bool quick);
@@ -92,7 +93,7 @@ class Lingerer {
 
   [[nodiscard]] std::size_t size() const { return held_; }  // fresh ones included
   [[nodiscard]] bool has_fresh() const { return !fresh_.empty(); }
-  // Hand-off of the oldest linger, CLOCK_MONOTONIC ns; 0: none.
+  // Hand-off of the oldest linger (deliveries, which may take their time, don't count), CLOCK_MONOTONIC ns; 0: none.
   [[nodiscard]] std::uint64_t oldest_ns() const;
   [[nodiscard]] const DaemonCounters& counters() const { return counters_; }
   void count_rejected() { ++counters_[DaemonCounter::kRejected]; }
@@ -116,6 +117,8 @@ class Lingerer {
   void carry_in_one(const Carried& carried, std::uint64_t now_ns);
   void enter_queue();
   void note_unsent(SocketId id);
+  [[nodiscard]] std::size_t descriptors() const { return held_ + deliveries_.size(); }
+  void arm_stall(SocketId id, std::uint64_t now_ns);
   void push(SocketId id, std::uint64_t now_ns);
   void delivered(SocketId id, std::uint64_t now_ns);
   void break_off(SocketId id, DaemonCounter why, DaemonCounter how, std::uint64_t now_ns);
@@ -138,6 +141,8 @@ class Lingerer {
   std::size_t held_ = 0;
   DeadlineQueue idle_;
   DeadlineQueue cap_;
+  DeadlineQueue stall_;  // of deliveries, which have neither idle time nor cap
+  DeadlineQueue rate_;   // the ends of their windows
   Deliveries deliveries_{counters_};
 };
 

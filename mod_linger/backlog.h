@@ -8,11 +8,12 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <span>
 
 #include "lingerd/unique_fd.h"
 
 namespace lingerd {
+
+struct FilePart;
 
 class Backlog {
  public:
@@ -28,11 +29,11 @@ class Backlog {
   [[nodiscard]] std::uint64_t left() const { return end_ - offset_; }
   [[nodiscard]] bool is_file() const { return is_file_; }
 
-  // Appends bytes. Not to a file's rest: send that first.
-  [[nodiscard]] Result append(std::span<const iovec> pieces);
+  // Appends bytes, all or none. Not to a file's rest: send that first.
+  [[nodiscard]] Result append(const iovec& piece);
 
-  // The backlog becomes `length` bytes of an open file from `offset` on; only while it is empty.
-  [[nodiscard]] Result hold_file(int file, std::uint64_t offset, std::uint64_t length);
+  // The backlog becomes a part of an open file; only while it is empty.
+  [[nodiscard]] Result hold_file(const FilePart& part);
 
   // Sends what the socket takes, without waiting. A file that has become too short is kBroken: the
   // response can't be completed.
@@ -46,11 +47,24 @@ class Backlog {
   void clear();
 
  private:
-  ssize_t send_some(int socket) const;
   UniqueFd content_;
   std::uint64_t offset_ = 0;
   std::uint64_t end_ = 0;
   bool is_file_ = false;
+  bool may_sendfile_ = false;
+};
+
+// A stretch of an open file, which it doesn't own.
+struct FilePart {
+  int file = -1;
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  bool may_sendfile = false;
+
+  // As Backlog::send; moves on by what the socket took.
+  [[nodiscard]] Backlog::Result send(int socket);
+  // Whether lingerd would take it: a regular file, open for reading only, that is long enough.
+  [[nodiscard]] bool can_travel() const;
 };
 
 }  // namespace lingerd

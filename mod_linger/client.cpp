@@ -42,6 +42,8 @@ Client::Result Client::hand_off(std::span<const int> descriptors, const Handoff&
     const Result result = make_ready(now_ns, times_up);
     if (result.obstacle != Obstacle::kNone) return result;
   }
+  // A delivery that an older lingerd refuses is a response lost.
+  if (handoff.kind == RecordKind::kDeliver && !delivers()) return {Obstacle::kOtherVersion};
   Result result = send(descriptors, handoff);
   if (result.obstacle != Obstacle::kDown) return result;
   // lingerd went away since the last hand-off; a new one may be there already.

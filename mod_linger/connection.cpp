@@ -3,7 +3,9 @@
 
 #include <httpd.h>  // before the others, which need it
 
+#include <apr_portable.h>
 #include <http_config.h>
+#include <http_core.h>
 
 #include <new>
 
@@ -25,6 +27,20 @@ bool is_clients(const conn_rec* connection) {
 
 Connection* connection_of(conn_rec* connection) {
   return static_cast<Connection*>(ap_get_module_config(connection->conn_config, &linger_module));
+}
+
+const server_rec* server_of(conn_rec* connection) {
+  const Connection* ours = connection_of(connection);
+  const server_rec* last =
+      ours != nullptr ? ours->server.load(std::memory_order_relaxed) : nullptr;
+  return last != nullptr ? last : connection->base_server;
+}
+
+int socket_of(conn_rec* connection) {
+  apr_socket_t* socket = ap_get_conn_socket(connection);
+  apr_os_sock_t fd = -1;
+  if (socket == nullptr || apr_os_sock_get(&fd, socket) != APR_SUCCESS) return -1;
+  return fd;
 }
 
 int mark_connection(conn_rec* connection) {

@@ -6,7 +6,6 @@
 
 #include <httpd.h>  // before the others, which need it
 
-#include <apr_portable.h>
 #include <http_connection.h>
 #include <http_core.h>
 #include <http_log.h>
@@ -18,9 +17,6 @@
 #include <array>
 #include <cerrno>
 #include <span>
-#include <string>
-
-#include "lingerd/stats_reader.h"
 
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
@@ -54,13 +50,6 @@ void flush(conn_rec* connection) {
 // thread, which must not wait for a slow client.
 bool would_block_listener(const conn_rec* connection) {
   return connection->sbh == nullptr && connection->data_in_output_filters;
-}
-
-int socket_of(conn_rec* connection) {
-  apr_socket_t* socket = ap_get_conn_socket(connection);
-  apr_os_sock_t fd = -1;
-  if (socket == nullptr || apr_os_sock_get(&fd, socket) != APR_SUCCESS) return -1;
-  return fd;
 }
 
 // The client's FIN, or its RST, is there: nothing to wait for.
@@ -155,17 +144,6 @@ void part_with(conn_rec* connection, const Settings& settings, int fd) {
                 static_cast<apr_uint64_t>(took_ns / 1'000), handoff.idle_ms, handoff.cap_ms);
 }
 
-// Whether lingerd's --offload-memory has room. A file's rest takes none.
-bool has_room(const Backlog& backlog, std::uint64_t now_ns) {
-  if (backlog.is_file()) return true;
-  const std::string page = std::string(this_child().socket_path) + ".stats";
-  const DaemonStatus status = read_stats(page.c_str(), now_ns);
-  const DaemonCounters& counters = status.snapshot.counters;
-  return status.liveness == Liveness::kUp &&
-         counters[DaemonCounter::kOffloadMemory] + backlog.left() <=
-             counters[DaemonCounter::kOffloadMemoryLimit];
-}
-
 std::uint32_t stall_ms_for(const Settings& settings, const server_rec* server) {
   if (settings.offload_stall_ms != 0) return settings.offload_stall_ms;
   return static_cast<std::uint32_t>(
@@ -179,7 +157,9 @@ bool deliver(conn_rec* connection, Backlog& backlog, const Settings& settings,
   Child& child = this_child();
   const std::uint64_t now_ns = monotonic_ns();
   if (backlog.send(fd) != Backlog::Result::kWouldBlock) return false;
-  if (!has_room(backlog, now_ns) || !backlog.seal()) return false;
+  // A file's rest takes no memory.
+  if (!backlog.is_file() && !lingerd_has_room(backlog.left())) return false;
+  if (!backlog.seal()) return false;
   Handoff handoff = handoff_for(connection, settings, now_ns);
   handoff.kind = RecordKind::kDeliver;
   handoff.content_offset = backlog.offset();
@@ -188,7 +168,10 @@ bool deliver(conn_rec* connection, Backlog& backlog, const Settings& settings,
   const std::array<int, 2> descriptors{fd, backlog.descriptor()};
   const Client::Result result =
       child.client->hand_off(descriptors, handoff, now_ns, child.tally->times_up());
-  if (result.obstacle != Obstacle::kNone) return false;
+  if (result.obstacle != Obstacle::kNone) {
+    if (result.fresh) announce(result.obstacle, result.error, now_ns);
+    return false;
+  }
   end_apaches_linger(connection);
   child.tally->count_handoff(now_ns, monotonic_ns() - now_ns);
   announce_up();
@@ -207,8 +190,8 @@ int pre_close(conn_rec* connection) {
   if (ours->closing) return DECLINED;  // the chain that we run ourselves, below
   ours->closing = true;
 
-  const server_rec* last = ours->server.load(std::memory_order_relaxed);
-  const Settings& settings = settings_of(last != nullptr ? last : connection->base_server);
+  const server_rec* server = server_of(connection);
+  const Settings& settings = settings_of(server);
   if (!settings.enabled) {
     child.tally->count(ModuleCounter::kLeftOff);
     ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection, "left to Apache: Linger Off");
@@ -229,10 +212,11 @@ int pre_close(conn_rec* connection) {
     count_broken(connection);
     return DONE;
   }
-  const server_rec* server = last != nullptr ? last : connection->base_server;
   Offload& offload = ours->offload;
+  // Without a scoreboard handle this is event's listener thread, which must not wait.
   if (!offload.backlog.empty() && !deliver(connection, offload.backlog, settings, server, fd) &&
-      !send_backlog_here(connection, offload)) {
+      (connection->sbh == nullptr || !send_backlog_here(connection, offload))) {
+    connection->aborted = 1;
     count_broken(connection);
     return DONE;
   }

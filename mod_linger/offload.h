@@ -18,6 +18,7 @@ struct Settings;
 struct Offload {
   bool allowed = false;  // the last request was one that may be offloaded
   bool direct = false;   // this filter writes to the socket; the core's has nothing left
+  bool segment_open = false;  // the kernel holds back a part of a segment (MSG_MORE)
   Backlog backlog;
 };
 
@@ -31,7 +32,7 @@ void add_offload_close_filter(request_rec* request);
 [[nodiscard]] bool may_offload(const request_rec* request);
 
 // Sends the backlog in the worker, as httpd would: waits for the client, each time for at most the
-// socket's timeout. False, and the connection is marked as broken, if the client is lost.
+// server's Timeout. False, and the connection is marked as broken, if the client is lost.
 [[nodiscard]] bool send_backlog_here(conn_rec* connection, Offload& offload);
 
 }  // namespace lingerd
