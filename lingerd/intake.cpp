@@ -174,7 +174,7 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
   Content content;
   if (result != DecodeResult::kOk) {
     reject(peer, Complaint::kRecord, describe(result).data(), now_ns);
-  } else if (fd && (truncated || bool{second} != delivers)) {
+  } else if (fd && (bool{second} != delivers ? !(delivers && truncated) : truncated)) {
     reject(peer, Complaint::kExtra, "a record with the wrong number of descriptors", now_ns);
   } else if (!fd) {
     reject(peer, Complaint::kNoDescriptor,
@@ -196,7 +196,11 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
     shutdown(static_cast<int>(id), SHUT_WR);
     lingerer_.arrive(id, handoff, now_ns, quick);
     reject(peer, Complaint::kDescriptor,
-           "a response's rest that is neither a sealed memfd nor a file open for reading", now_ns);
+           truncated ? "a record whose second descriptor got lost: this process has too many open, or "
+                       "a policy (SELinux) took it away"
+                     : "a response's rest that is neither a sealed memfd nor a file open for "
+                       "reading, or is too short",
+           now_ns);
   }
   return false;
 }
