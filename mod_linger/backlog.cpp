@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <utility>
 
 namespace lingerd {
 namespace {
@@ -79,6 +80,24 @@ Backlog::Result Backlog::hold_file(const FilePart& part) {
   end_ = part.offset + part.length;
   is_file_ = true;
   may_sendfile_ = part.may_sendfile;
+  return Result::kDone;
+}
+
+Backlog::Result Backlog::read_file() {
+  Backlog bytes;
+  std::array<char, std::size_t{64} << 10> buffer;
+  for (std::uint64_t at = offset_; at < end_;) {
+    const ssize_t got =
+        pread(content_.get(), buffer.data(), std::min<std::uint64_t>(buffer.size(), end_ - at),
+              static_cast<off_t>(at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got == 0) errno = EIO;
+    if (got <= 0) return Result::kBroken;
+    const auto length = static_cast<std::size_t>(got);
+    if (bytes.append({buffer.data(), length}) != Result::kDone) return Result::kNoRoom;
+    at += length;
+  }
+  *this = std::move(bytes);
   return Result::kDone;
 }
 

@@ -35,6 +35,9 @@ class Backlog {
   // The backlog becomes a part of an open file; only while it is empty.
   [[nodiscard]] Result hold_file(const FilePart& part);
 
+  // A file's rest becomes bytes in memory, so that others can follow. Nothing changes on kNoRoom.
+  [[nodiscard]] Result read_file();
+
   // Sends what the socket takes, without waiting. A file that has become too short is kBroken: the
   // response can't be completed.
   [[nodiscard]] Result send(int socket);

@@ -220,8 +220,7 @@ apr_status_t OffloadWriter::hand_back(std::uint64_t sent) {
 // Into the backlog, in pieces that fit.
 apr_status_t OffloadWriter::keep(std::span<iovec> pieces) {
   apr_status_t status = APR_SUCCESS;
-  // Bytes behind a file's rest come when that is out.
-  if (backlog_.is_file()) status = wait_until_left(connection_, backlog_, 0);
+  if (backlog_.is_file()) status = keep_behind_file();
   while (status == APR_SUCCESS && !pieces.empty()) {
     status = wait_until_left(connection_, backlog_, most_ - 1);
     if (status != APR_SUCCESS) break;
@@ -232,6 +231,15 @@ apr_status_t OffloadWriter::keep(std::span<iovec> pieces) {
     skip(pieces, part.iov_len);
   }
   return status;
+}
+
+// Bytes behind a file's rest (of an SSI page, of several ranges): it becomes bytes too, or is too
+// large, and has to be out first.
+apr_status_t OffloadWriter::keep_behind_file() {
+  Result result = Result::kNoRoom;
+  if (backlog_.left() < most_ && lingerd_has_room(backlog_.left())) result = backlog_.read_file();
+  if (result == Result::kBroken) return broken(errno);
+  return result == Result::kDone ? APR_SUCCESS : wait_until_left(connection_, backlog_, 0);
 }
 
 apr_status_t OffloadWriter::send_waiting(iovec part) {
@@ -255,8 +263,9 @@ apr_status_t OffloadWriter::write_file(apr_bucket* bucket, bool& done) {
   const bool may_sendfile = (apr_file_flags_get(content->fd) & APR_SENDFILE_ENABLED) != 0;
   FilePart part{file, static_cast<std::uint64_t>(bucket->start), bucket->length, may_sendfile};
   if (!backlog_.empty()) {
-    if (!part.can_travel()) return APR_SUCCESS;
-    // Bytes, and then a file: the file's come behind them only when those are out.
+    const bool fits = !backlog_.is_file() && part.length < most_ - backlog_.left();
+    if (fits || !part.can_travel()) return APR_SUCCESS;
+    // Too large to become bytes: what is in front of it has to be out first.
     const apr_status_t status = wait_until_left(connection_, backlog_, 0);
     if (status != APR_SUCCESS) return status;
   }

@@ -44,6 +44,7 @@ class OffloadWriter {
   apr_status_t write_pieces(apr_bucket* until, bool more);
   apr_status_t send_pieces(std::span<iovec>& rest, bool more, std::uint64_t& sent);
   apr_status_t keep(std::span<iovec> pieces);
+  apr_status_t keep_behind_file();
   apr_status_t send_waiting(iovec part);
   apr_status_t hand_back(std::uint64_t sent);
   [[nodiscard]] apr_status_t broken(apr_status_t why) const;
