@@ -196,10 +196,11 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
     shutdown(static_cast<int>(id), SHUT_WR);
     lingerer_.arrive(id, handoff, now_ns, quick);
     reject(peer, Complaint::kDescriptor,
-           truncated ? "a record whose second descriptor got lost: this process has too many open, or "
-                       "a policy (SELinux) took it away"
-                     : "a response's rest that is neither a sealed memfd nor a file open for "
-                       "reading, or is too short",
+           truncated
+               ? "a record whose second descriptor got lost: this process has too many open, or "
+                 "a policy (SELinux) took it away"
+               : "a response's rest that is neither a sealed memfd nor a file open for "
+                 "reading, or is too short",
            now_ns);
   }
   return false;

@@ -394,16 +394,17 @@ void Lingerer::carry_in(const DaemonCounters& counters, std::vector<Carried> soc
   // Nor has a delivery without its socket or its content been made.
   const std::uint64_t under_way = counters[kOffloads] - counters[kDelivered] -
                                   counters[kDeliveryAborted] - counters[kDeliveryTimedOut];
-  counters_[kDeliveryAborted] +=
-      under_way - std::min<std::uint64_t>(under_way, deliveries_.size());
+  counters_[kDeliveryAborted] += under_way - std::min<std::uint64_t>(under_way, deliveries_.size());
   // A list stays sorted if it is filled in the order of its deadlines.
   std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.cap_deadline_ms; });
   for (const auto& [id, socket, content] : sockets) {
-    (socket.delivers() ? rate_ : cap_).arm(id, socket.cap_deadline_ms - socket.cap_ms, socket.cap_ms);
+    (socket.delivers() ? rate_ : cap_)
+        .arm(id, socket.cap_deadline_ms - socket.cap_ms, socket.cap_ms);
   }
   std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.idle_deadline_ms; });
   for (const auto& [id, socket, content] : sockets) {
-    (socket.delivers() ? stall_ : idle_).arm(id, socket.idle_deadline_ms - socket.idle_wait_ms, socket.idle_wait_ms);
+    (socket.delivers() ? stall_ : idle_)
+        .arm(id, socket.idle_deadline_ms - socket.idle_wait_ms, socket.idle_wait_ms);
   }
   for (const Carried& carried : sockets) {
     const std::uint32_t generation = slots_[carried.id].generation;

@@ -53,9 +53,9 @@ class Lingerer {
   Lingerer(SocketOps& ops, std::uint32_t max_connections, std::uint32_t max_time_ms);
 
   // Takes over a socket, evicting others at the limit: lingers first, because a delivery's end is a
-  // response lost. A delivery has two descriptors and counts as two. `quick`: look at it now; else it waits,
-  // fresh, for settle(). It enters the counters at its first look: as taken over, or, if it isn't a
-  // connected socket at all, as rejected.
+  // response lost. A delivery has two descriptors and counts as two. `quick`: look at it now; else
+  // it waits, fresh, for settle(). It enters the counters at its first look: as taken over, or, if
+  // it isn't a connected socket at all, as rejected.
   void arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns, bool quick);
 
   // The same for a socket that comes with the rest of a response: that is sent first, then the FIN.
@@ -93,7 +93,8 @@ class Lingerer {
 
   [[nodiscard]] std::size_t size() const { return held_; }  // fresh ones included
   [[nodiscard]] bool has_fresh() const { return !fresh_.empty(); }
-  // Hand-off of the oldest linger (deliveries, which may take their time, don't count), CLOCK_MONOTONIC ns; 0: none.
+  // Hand-off of the oldest linger (deliveries, which may take their time, don't count),
+  // CLOCK_MONOTONIC ns; 0: none.
   [[nodiscard]] std::uint64_t oldest_ns() const;
   [[nodiscard]] const DaemonCounters& counters() const { return counters_; }
   void count_rejected() { ++counters_[DaemonCounter::kRejected]; }

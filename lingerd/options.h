@@ -57,9 +57,8 @@ inline constexpr std::array<OptionInfo, 11> kOptionInfo{{
      "The longest that a socket may linger, whatever httpd asks, and that a stop may take: "
      "1-3600."},
     {"offload-memory", "SIZE", "",
-     "Most memory for responses that lingerd delivers (LingerOffload); at it httpd's workers "
-     "deliver "
-     "themselves. Default: a quarter of this machine's memory."},
+     "Most memory for responses that lingerd delivers (LingerOffload), in bytes or with K, M or G; "
+     "at it httpd's workers deliver themselves. Default: a quarter of this machine's memory."},
     {"min-rate", "SIZE", "0",
      "Bytes a second that a delivery must move, on average over 10 seconds; slower ones are ended. "
      "0: none."},

@@ -31,8 +31,7 @@ Connection* connection_of(conn_rec* connection) {
 
 const server_rec* server_of(conn_rec* connection) {
   const Connection* ours = connection_of(connection);
-  const server_rec* last =
-      ours != nullptr ? ours->server.load(std::memory_order_relaxed) : nullptr;
+  const server_rec* last = ours != nullptr ? ours->server.load(std::memory_order_relaxed) : nullptr;
   return last != nullptr ? last : connection->base_server;
 }
 

@@ -116,8 +116,8 @@ bool add_offload_filter(conn_rec* connection) {
 
 void add_offload_close_filter(request_rec* request) {
   const Settings& settings = settings_of(request->server);
-  if (request->main == nullptr && request->connection->master == nullptr && settings.enabled && settings.offload &&
-      settings.offload_close > 0) {
+  if (request->main == nullptr && request->connection->master == nullptr && settings.enabled &&
+      settings.offload && settings.offload_close > 0) {
     ap_add_output_filter(kCloseFilter, nullptr, request, request->connection);
   }
 }

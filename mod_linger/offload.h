@@ -16,8 +16,8 @@ struct Settings;
 
 // What a connection knows of its offload.
 struct Offload {
-  bool allowed = false;  // the last request was one that may be offloaded
-  bool direct = false;   // this filter writes to the socket; the core's has nothing left
+  bool allowed = false;       // the last request was one that may be offloaded
+  bool direct = false;        // this filter writes to the socket; the core's has nothing left
   bool segment_open = false;  // the kernel holds back a part of a segment (MSG_MORE)
   Backlog backlog;
 };

@@ -42,8 +42,9 @@ apr_status_t mark_broken(conn_rec* connection, apr_status_t why) {
 apr_status_t wait_writable(conn_rec* connection, int fd) {
   pollfd waiting{fd, POLLOUT, 0};
   const apr_int64_t timeout_ms = apr_time_as_msec(server_of(connection)->timeout);
-  const int ready = poll(&waiting, 1, static_cast<int>(std::clamp<apr_int64_t>(
-                                          timeout_ms, 1, std::numeric_limits<int>::max())));
+  const int ready = poll(
+      &waiting, 1,
+      static_cast<int>(std::clamp<apr_int64_t>(timeout_ms, 1, std::numeric_limits<int>::max())));
   if (ready == 0) return mark_broken(connection, APR_TIMEUP);
   return ready < 0 && errno != EINTR ? mark_broken(connection, errno) : APR_SUCCESS;
 }

@@ -72,8 +72,7 @@ class FakeSockets : public lingerd::SocketOps {
   void watch_readable_again(lingerd::SocketId id, std::uint32_t generation) override {
     Socket* socket = find(id);
     if (!socket) return;
-    wrong_use_ =
-        wrong_use_ || !socket->writable_watched || socket->generation != generation;
+    wrong_use_ = wrong_use_ || !socket->writable_watched || socket->generation != generation;
     socket->writable_watched = false;
   }
   lingerd::PushResult push(lingerd::SocketId id, const lingerd::Content& content) override {

@@ -401,10 +401,8 @@ void Model::check() {
 
 DaemonCounter Model::expected_end(SocketId id, const Socket& socket) const {
   switch (socket.found) {
-    case Found::kEof:
-      return kClosedByClient;
-    case Found::kReset:
-      return kClosedByReset;
+    case Found::kEof: return kClosedByClient;
+    case Found::kReset: return kClosedByReset;
     case Found::kNotConnected:
       // Never a socket of ours, or the connection of one that was is over; unless its time was over
       // first.
@@ -414,26 +412,21 @@ DaemonCounter Model::expected_end(SocketId id, const Socket& socket) const {
         return kClosedByReset;
       }
       break;
-    case Found::kOpen:
-      break;
+    case Found::kOpen: break;
   }
   return expected_way_to_give_up(socket);
 }
 
 DaemonCounter Model::expected_way_to_give_up(const Socket& socket) const {
   switch (operation_) {
-    case Operation::kExpire:
-      return now_ms_ >= socket.cap_deadline_ms ? kClosedCap : kClosedIdle;
-    case Operation::kEndAll:
-      return kClosedCap;
+    case Operation::kExpire: return now_ms_ >= socket.cap_deadline_ms ? kClosedCap : kClosedIdle;
+    case Operation::kEndAll: return kClosedCap;
     case Operation::kArrive:
     case Operation::kSettle:
     case Operation::kLimits:
-    case Operation::kRestart:
-      return kEvicted;
+    case Operation::kRestart: return kEvicted;
     case Operation::kClient:
-    case Operation::kEvents:
-      break;
+    case Operation::kEvents: break;
   }
   expect(false, "a linger ended for no reason");
   return kCount;

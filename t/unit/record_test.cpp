@@ -232,9 +232,9 @@ TEST(Record, of_a_linger_has_no_content_whatever_those_words_say) {
   LONGS_EQUAL(0, out.stall_ms);
 }
 
-TEST_GROUP(Greeting){static GreetingResult decoded(const Greeting& greeting){
-    std::uint64_t kinds = 0;
-    return decode_greeting(bytes_of(greeting), kinds);
+TEST_GROUP(Greeting){
+    static GreetingResult decoded(const Greeting& greeting){std::uint64_t kinds = 0;
+return decode_greeting(bytes_of(greeting), kinds);
 }
 }
 ;
