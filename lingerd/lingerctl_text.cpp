@@ -127,12 +127,9 @@ class Screen {
 
   // Only where LingerOffload has done something.
   void deliveries() {
-    row(kOffloads, "");
-    for (const DaemonCounter end : {kDelivered, kDeliveryAborted, kDeliveryTimedOut}) {
-      row(end, value(end) ? percent_text(value(end), value(kOffloads)) : "", "  ");
-    }
-    row(kOffloadPending, "");
-    row(kOffloadMemory, "limit " + bytes_text(value(kOffloadMemoryLimit)));
+    row(kOffloads, percent_text(value(kDelivered), value(kOffloads)) + " delivered");
+    row(kOffloadPending, "memory " + bytes_text(value(kOffloadMemory)) + " of " +
+                             bytes_text(value(kOffloadMemoryLimit)));
   }
 
   void row(DaemonCounter c, const std::string& note, const std::string& indent = "") {
