@@ -209,6 +209,7 @@ deps: ## Install what building and testing needs, with apt-get or dnf; no-op whe
 	else echo "deps: neither apt-get nor dnf here; install: $(RPM_PACKAGES)" >&2; exit 1; fi
 
 include packaging/packages.mk
+include t/bench/bench.mk
 
 MODULEDIR = $(shell $(APXS) -q LIBEXECDIR)
 DOCDIR ?= $(PREFIX)/share/doc/mod_linger

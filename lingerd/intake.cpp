@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lingerd/intake.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -68,12 +69,35 @@ Buffers& buffers() {
   return the_one;
 }
 
-void greet(int fd, Verdict verdict) {
+// False: memory is short. A peer without a greeting would wait for ever: its connection must not
+// stay. One that has gone already needs none, and may have sent something before.
+bool greet(int fd, Verdict verdict) {
   Greeting greeting;
   greeting.verdict = verdict;
   greeting.kinds = kAllKinds;
-  // A new connection's queue is empty; a peer that has gone already needs no greeting.
-  (void)send(fd, &greeting, sizeof greeting, MSG_DONTWAIT | MSG_NOSIGNAL);
+  const ssize_t sent = send(fd, &greeting, sizeof greeting, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sent >= 0 || errno == EPIPE;
+}
+
+// Whether a connection that can't be read from for this reason never will be again. If it's only
+// for now, epoll says so in the next turn.
+bool is_final(int error) {
+  switch (error) {
+    case 0:
+    case EAGAIN:
+    case EINTR:
+    case ENOMEM:
+    case ENOBUFS:
+    case EMFILE:
+    case ENFILE: return false;
+    default: return true;
+  }
+}
+
+// Whether the peer has closed by now: what epoll reported may be older.
+bool has_hung_up(int fd) {
+  pollfd now{fd, POLLRDHUP, 0};
+  return poll(&now, 1, 0) > 0;
 }
 
 }  // namespace
@@ -112,7 +136,7 @@ void Intake::admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted) {
   const int raw = fd.get();
   Peer peer{std::move(fd), credentials.pid, credentials.uid};
   if (!allowed(peer.uid)) {
-    greet(raw, Verdict::kDenied);
+    (void)greet(raw, Verdict::kDenied);
     reject(peer, Complaint::kDenied, "a connection: --allow-user doesn't name this user", now_ns);
     return;
   }
@@ -120,12 +144,12 @@ void Intake::admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted) {
   event.events = EPOLLIN | EPOLLRDHUP;  // a half-closed peer is readable for ever otherwise
   event.data.u64 = kNotASocket | static_cast<std::uint32_t>(raw);
   if (peers_.size() >= max_peers_ || epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, raw, &event) != 0) {
-    greet(raw, Verdict::kFull);
-    complain(peer, Complaint::kFull,
-             "a connection: as many are open as descriptors allow; raise LimitNOFILE", now_ns);
+    (void)greet(raw, Verdict::kFull);
+    reject(peer, Complaint::kFull,
+           "a connection: as many are open as descriptors allow; raise LimitNOFILE", now_ns);
     return;
   }
-  if (!greeted) greet(raw, Verdict::kWelcome);
+  if (!greeted && !greet(raw, Verdict::kWelcome)) return;
   peers_.emplace(raw, std::move(peer));
 }
 
@@ -141,16 +165,19 @@ std::size_t Intake::receive(int peer_fd, std::uint32_t epoll_events, std::uint64
   std::size_t arrived = 0;
   for (int batch = 0; batch < kBatchesAtOnce; ++batch) {
     const int n = buffers().receive(peer_fd);
+    const int error = n < 0 ? errno : 0;
     // A peer that died without having read its greeting: the kernel says so once, and then gives
     // what was sent before.
-    if (n < 0 && errno == ECONNRESET) continue;
+    if (error == ECONNRESET) continue;
     std::size_t count = n > 0 ? static_cast<std::size_t>(n) : 0;
     // At the end of a connection recvmmsg fills the batch with empty messages, which look like what
     // a peer may send on purpose: only a hung-up peer's are its end.
-    const bool ended = hung_up && (n < 0 || (count > 0 && buffers().empty(count - 1)));
+    const bool last_is_empty = count > 0 && buffers().empty(count - 1);
+    const bool ended = (last_is_empty && (hung_up || has_hung_up(peer_fd))) ||
+                       (error == EAGAIN && hung_up) || is_final(error);
     while (ended && count > 0 && buffers().empty(count - 1)) --count;
     for (std::size_t i = 0; i < count; ++i) arrived += take(it->second, i, now_ns, quick) ? 1 : 0;
-    if (ended || (n < 0 && errno != EAGAIN && errno != EINTR && errno != ENOMEM)) {
+    if (ended) {
       peers_.erase(it);
       return arrived;
     }
@@ -184,7 +211,7 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
                : "a record without a descriptor",
            now_ns);
   } else if (!KernelSockets::adopt(fd, id)) {
-    reject(peer, Complaint::kDescriptor, "a descriptor that is no TCP socket", now_ns);
+    reject(peer, Complaint::kDescriptor, "a descriptor that is no connected TCP socket", now_ns);
   } else if (!delivers) {
     lingerer_.arrive(id, handoff, now_ns, quick);
     return true;
@@ -203,6 +230,8 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
                  "reading, or is too short",
            now_ns);
   }
+  KernelSockets::discard(std::move(fd));
+  KernelSockets::discard(std::move(second));
   return false;
 }
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
@@ -24,21 +25,44 @@ constexpr std::size_t kMostAtOnce = std::size_t{8} << 20;
 constexpr int IPPROTO_MPTCP = 262;
 #endif
 
-bool is_tcp(int fd) {
+// States of a connection, as in <netinet/tcp.h>, which doesn't go together with <linux/tcp.h>.
+constexpr int kSynSent = 2;
+constexpr int kClosed = 7;
+constexpr int kListening = 10;
+
+bool is_multipath_tcp(int fd) {
   int protocol = 0;
   socklen_t size = sizeof protocol;
-  // Fails for everything that is no socket; the protocol tells TCP from Unix and UDP sockets.
-  if (getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0) return false;
-  return protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
+  return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 &&
+         protocol == IPPROTO_MPTCP;
+}
+
+// TCP, and connected now or once: the client may have reset it on its way here. SO_PROTOCOL alone
+// would take raw sockets and some of netlink's for TCP; a question of TCP's own only TCP answers.
+bool was_connected(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof info;
+  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return is_multipath_tcp(fd);
+  switch (info.tcpi_state) {
+    case kSynSent:
+    case kListening: return false;
+    case kClosed: return info.tcpi_segs_out > 0;
+    default: return true;
+  }
+}
+
+// With SO_LINGER set, by another module or by a peer that kept a copy, close() would wait for the
+// client and hold up everybody. As late as possible: a copy can set it at any time.
+void close_at_once(int fd) {
+  const linger off{};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &off, sizeof off);
+  ::close(fd);
 }
 
 }  // namespace
 
 bool KernelSockets::adopt(UniqueFd& fd, SocketId& id) {
-  if (!is_tcp(fd.get())) return false;
-  // Another module may have set SO_LINGER: close() would then wait, and hold up everybody.
-  const linger off{};  // {0, 0}: close() returns at once
-  setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &off, sizeof off);
+  if (!was_connected(fd.get())) return false;
   id = static_cast<SocketId>(fd.release());
   return true;
 }
@@ -65,6 +89,10 @@ bool KernelSockets::adopt_content(UniqueFd& fd, const Handoff& handoff, Content&
 bool KernelSockets::is_content(int fd) {
   struct stat file {};
   return fstat(fd, &file) == 0 && S_ISREG(file.st_mode);
+}
+
+void KernelSockets::discard(UniqueFd fd) {
+  if (fd) close_at_once(fd.release());
 }
 
 DrainResult KernelSockets::drain(SocketId id) {
@@ -144,7 +172,7 @@ void KernelSockets::close(SocketId id, bool watched) {
   // for a moment: without the DEL the registration would outlive the close, and fire for a
   // descriptor number that by then is somebody else's.
   if (watched) epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, static_cast<int>(id), nullptr);
-  ::close(static_cast<int>(id));
+  close_at_once(static_cast<int>(id));
 }
 
 }  // namespace lingerd

@@ -15,8 +15,8 @@ class KernelSockets final : public SocketOps {
  public:
   explicit KernelSockets(int epoll_fd) : epoll_fd_(epoll_fd) {}
 
-  // Makes a received descriptor ready to linger, and owns it from here on until close(). Nothing
-  // (the descriptor is closed) if it is no TCP socket, whatever else it is.
+  // Takes a received descriptor, and owns it from here on until close(). False, and `fd` is still
+  // the caller's, if it is no TCP socket that was connected, whatever else it is.
   [[nodiscard]] static bool adopt(UniqueFd& fd, SocketId& id);
 
   // The same for the rest of a response: a memfd that nobody can change any more, or a file that is
@@ -25,6 +25,9 @@ class KernelSockets final : public SocketOps {
 
   // Whether a descriptor is one of these rather than a socket.
   [[nodiscard]] static bool is_content(int fd);
+
+  // Closes what a peer sent and nobody wants, whatever it is, without waiting for its sake.
+  static void discard(UniqueFd fd);
 
   DrainResult drain(SocketId id) override;
   std::uint64_t unsent(SocketId id) override;

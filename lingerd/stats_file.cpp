@@ -31,9 +31,10 @@ StatsFile::StatsFile(std::string path, std::uint64_t started_ns) : path_(std::mo
 void* StatsFile::map_file() {
   const std::string fresh = path_ + ".new";
   unlink(fresh.c_str());
-  fd_.reset(open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644));
+  // Nobody else's until it is locked: a reader could take a read lock first, and there would be no
+  // write lock, and no page.
+  fd_.reset(open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd_) return MAP_FAILED;
-  fchmod(fd_.get(), 0644);  // whatever the umask is
   // Space, not only size: writing to a page that a full disk can't back is SIGBUS.
   if (const int error = posix_fallocate(fd_.get(), 0, sizeof(StatsPage)); error != 0) {
     unlink(fresh.c_str());
@@ -47,6 +48,7 @@ void* StatsFile::map_file() {
   lock.l_whence = SEEK_SET;
   void* page = MAP_FAILED;
   if (fcntl(fd_.get(), F_OFD_SETLK, &lock) == 0) {
+    fchmod(fd_.get(), 0644);  // whatever the umask is
     page = mmap(nullptr, sizeof(StatsPage), PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
   }
   if (page != MAP_FAILED && rename(fresh.c_str(), path_.c_str()) == 0) return page;

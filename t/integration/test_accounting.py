@@ -5,6 +5,7 @@ import pytest
 
 from harness import clients, stats
 from harness.httpd import FATES, content
+from harness.sandbox import settle
 from harness.waiting import wait_equal
 
 CONFIG = """
@@ -39,14 +40,6 @@ def wait_counted(httpd, before, **expected):
                wanted, "connections by fate")
 
 
-def wait_settled(httpd, lingerd):
-    """Waits until lingerd has got, and ended, everything that was handed off; the counters then."""
-    handed_off = httpd.status()["LingerHandoffs"]
-    wait_equal(lambda: lingerd.counters()["LingerTotal"], handed_off, "sockets taken over")
-    wait_equal(lingerd.queue, 0, "sockets in lingerd")
-    return lingerd.counters()
-
-
 def test_late_close_is_a_hand_off(site):
     """Would catch a hand-off that counts twice, or not."""
     httpd, _ = site
@@ -60,7 +53,7 @@ def test_late_close_is_a_hand_off(site):
 def test_early_close_is_none(site):
     """The client's FIN was there first. Would catch a pointless hand-off, or a lost count."""
     httpd, lingerd = site
-    total = wait_settled(httpd, lingerd)["LingerTotal"]
+    total = settle(httpd)["LingerTotal"]
     before = fates(httpd)
     for _ in range(10):
         assert clients.early_closer(httpd.port) == (200, content("hello.txt"))
@@ -71,7 +64,7 @@ def test_early_close_is_none(site):
 def test_reset_is_aborted(site):
     """An RST in the middle of a response. Would catch a hand-off of a dead connection."""
     httpd, lingerd = site
-    total = wait_settled(httpd, lingerd)["LingerTotal"]
+    total = settle(httpd)["LingerTotal"]
     before = fates(httpd)
     for _ in range(5):
         client = clients.connect(httpd.port, receive_buffer=4096)
@@ -85,7 +78,7 @@ def test_reset_is_aborted(site):
 def test_linger_off(site):
     """Would catch a vhost's Linger Off that its address's default server overrules."""
     httpd, lingerd = site
-    total = wait_settled(httpd, lingerd)["LingerTotal"]
+    total = settle(httpd)["LingerTotal"]
     before = fates(httpd)
     for _ in range(5):
         assert clients.fetch(httpd.port, host="off.test") == (200, content("hello.txt"))
@@ -107,7 +100,7 @@ def test_a_mix_adds_up(site):
     """All of them at once, on all processes. Would catch counters that lose updates, and lingerd's
     totals when they part from the module's."""
     httpd, lingerd = site
-    ends_before = wait_settled(httpd, lingerd)
+    ends_before = settle(httpd)
     before = fates(httpd)
     held, resetters = [], []
     for _ in range(10):
@@ -122,7 +115,7 @@ def test_a_mix_adds_up(site):
         client.close()
     for client in resetters:
         clients.reset(client)
-    ends = wait_settled(httpd, lingerd)
+    ends = settle(httpd)
     assert ends["LingerClosedByClient"] - ends_before["LingerClosedByClient"] == 10
     assert ends["LingerClosedByReset"] - ends_before["LingerClosedByReset"] == 10
 
@@ -131,8 +124,7 @@ def test_the_halves_agree(site):
     """Would catch a socket that the module counts as handed off and lingerd as nothing. All that
     ran before on this httpd is in these numbers."""
     httpd, lingerd = site
-    wait_settled(httpd, lingerd)
-    status = httpd.status()
+    status = settle(httpd)
     assert status["LingerTotal"] == status["LingerHandoffs"] > 0
     assert status["LingerRejected"] == 0
     assert status["LingerFallbacks"] == sum(

@@ -1,16 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Twenty thousand connections later neither httpd's children nor lingerd hold one descriptor more."""
 from harness import clients, logs, proc
-from harness.waiting import wait_equal, wait_until
+from harness.sandbox import settle
+from harness.waiting import wait_equal, wait_steady
 
 CONNECTIONS = 20_000
-
-
-def wait_quiet(httpd, lingerd):
-    wait_equal(lambda: lingerd.counters()["LingerTotal"], httpd.status()["LingerHandoffs"],
-               "sockets taken over")
-    wait_equal(lingerd.queue, 0, "sockets in lingerd")
-    wait_equal(lambda: httpd.status()["BusyWorkers"], "1", "busy workers")
 
 
 def test_none_is_left(mpm, sandbox):
@@ -19,18 +13,19 @@ def test_none_is_left(mpm, sandbox):
     all children count at once."""
     httpd, lingerd = sandbox.site(mpm, workers=8, processes=2)
     httpd.allowed_lines += [logs.ALL_BUSY, r"\[linger:(warn|notice)\].* lingerd is (busy|back)"]
-    assert clients.load(httpd.port, 500) == []  # every child has served, and has opened what it keeps open
-    wait_quiet(httpd, lingerd)
 
     def held():
         return {"children": httpd.child_fds(), "lingerd": len(lingerd.fds()),
                 "parent": len(proc.fds(httpd.pid))}
 
-    before, ended = held(), httpd.ended()
+    def held_at_rest():
+        settle(httpd)
+        return wait_steady(held, "descriptors")
+
+    assert clients.load(httpd.port, 500) == []  # every child opens what it keeps open
+    before, ended = held_at_rest(), httpd.ended()
     assert clients.load(httpd.port, CONNECTIONS) == []
-    wait_quiet(httpd, lingerd)
-    wait_until(lambda: held() == before, lambda: f"descriptors: {held()}, before {before}")
-    status = httpd.status()
-    assert status["LingerTotal"] == status["LingerHandoffs"]
+    assert held_at_rest() == before
+    status = settle(httpd)
     assert status["LingerRejected"] == 0
     wait_equal(lambda: httpd.ended() - ended, CONNECTIONS, "connections that ended")

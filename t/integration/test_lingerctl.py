@@ -171,7 +171,7 @@ def frames(text):
 def test_top_is_live_and_leaves_the_terminal_as_it_was(sandbox, leave):
     lingerd = sandbox.lingerd()
     with lingerctl.InTerminal("--socket", lingerd.socket_path, "top", "--interval", "0.1") as top:
-        before = top.settings()
+        before = top.settings_before
         top.read_until(lambda text: frames(text) >= 3, "three frames")
         assert top.settings() != before  # keys come one at a time
         lingerd.pause()

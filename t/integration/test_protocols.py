@@ -9,6 +9,7 @@ import pytest
 
 from harness import clients, h2, tls
 from harness.httpd import content
+from harness.sandbox import settle
 from harness.waiting import wait_equal, wait_until
 
 CONFIG = """
@@ -66,9 +67,7 @@ def site(mpm, module_sandbox):
 def handed_off(site):
     """Checks that a connection, still open at the client's end, has come to lingerd."""
     httpd, lingerd = site
-    before = httpd.status()["LingerHandoffs"]
-    wait_equal(lambda: lingerd.counters()["LingerTotal"], before, "an earlier test's hand-offs")
-    wait_equal(lingerd.queue, 0, "an earlier test's sockets in lingerd")
+    before = settle(httpd)["LingerTotal"]
 
     def check(count=1):
         wait_equal(lambda: lingerd.counters()["LingerTotal"], before + count, "hand-offs")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A booted machine with a stock apache2, and the packages to install there."""
 import pathlib
+import resource
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,12 @@ import machine as machines  # noqa: E402
 import site_on_machine  # noqa: E402
 
 PACKAGES = machines.ROOT / "build" / "deb"
+
+
+def pytest_configure():
+    """Thousands of clients are in this process."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def packages():

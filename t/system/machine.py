@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import zlib
 
 from harness.waiting import wait_until
 
@@ -17,7 +18,7 @@ BUILD = ROOT / "build" / "system"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # As small as it gets with systemd as init and a stock apache2. man-db and its like are left out:
 # dpkg's triggers for them would take longer than the tests.
-PACKAGES = "systemd,systemd-sysv,dbus,apache2,iproute2,procps"
+PACKAGES = "systemd,systemd-sysv,dbus,apache2,iproute2,procps,curl"
 MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
 
 _REBOOT = 133  # the exit status of systemd-nspawn --keep-unit
@@ -43,7 +44,7 @@ def _suite():
 
 def debian_root():
     """A bare Debian with apache2, made once and kept below build/."""
-    root = BUILD / f"root-{_suite()}"
+    root = BUILD / f"root-{_suite()}-{zlib.crc32(PACKAGES.encode()):08x}"
     if root.exists():
         return root
     BUILD.mkdir(parents=True, exist_ok=True)

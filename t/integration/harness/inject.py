@@ -10,7 +10,7 @@ import subprocess
 
 from harness import places
 from harness.httpd import Httpd
-from harness.lingerd import Lingerd
+from harness.lingerd import _SANITIZERS
 
 _FOR_EVER = 0xFFFFFFFF
 _RULES = 16
@@ -19,7 +19,8 @@ _RULES = 16
 class _Rule(ctypes.Structure):
     _fields_ = [("function", ctypes.c_char * 32), ("calls", ctypes.c_uint32),
                 ("applied", ctypes.c_uint32), ("first", ctypes.c_uint32),
-                ("count", ctypes.c_uint32), ("error", ctypes.c_int32), ("spare", ctypes.c_uint32)]
+                ("count", ctypes.c_uint32), ("error", ctypes.c_int32),
+                ("delay_ms", ctypes.c_uint32)]
 
 
 class _Page(ctypes.Structure):
@@ -52,14 +53,22 @@ class Rules:
         self.page = _Page.from_buffer(self._memory)
 
     def environment(self):
-        return {"LD_PRELOAD": str(shim()), "INJECT_RULES": str(self.path)}
+        """A sanitizer wants to be the first library: it is told that this is meant."""
+        return {"LD_PRELOAD": str(shim()), "INJECT_RULES": str(self.path),
+                "ASAN_OPTIONS": _SANITIZERS["ASAN_OPTIONS"] + ":verify_asan_link_order=0"}
 
     def fail(self, function, error, first=1, count=_FOR_EVER):
         """From its `first` call on (of those after now), `function` fails `count` times."""
+        return self._add(function, first, count, getattr(errno, error), 0)
+
+    def delay(self, function, delay_ms, first=1, count=_FOR_EVER):
+        """The same, but it only comes late."""
+        return self._add(function, first, count, 0, delay_ms)
+
+    def _add(self, function, first, count, error, delay_ms):
         rule = next(rule for rule in self.page.rule if not rule.function)
         rule.calls = rule.applied = 0
-        rule.first, rule.count = first, count
-        rule.error = error if isinstance(error, int) else getattr(errno, error)
+        rule.first, rule.count, rule.error, rule.delay_ms = first, count, error, delay_ms
         rule.function = function.encode()
         return rule
 
@@ -69,28 +78,25 @@ class Rules:
 
 
 def lingerd(sandbox, rules, *arguments, **options):
-    """A lingerd under `rules`. A sanitizer wants to be the first library: it is told that this is
-    meant."""
-    env = {**rules.environment(), "ASAN_OPTIONS": "verify_asan_link_order=0:detect_leaks=1:"
-           "detect_stack_use_after_return=1:exitcode=99"}
-    return sandbox.lingerd(*arguments, env=env, **options)
+    """A lingerd under `rules`."""
+    return sandbox.lingerd(*arguments, env=rules.environment(), **options)
 
 
-class _PreloadedHttpd(Httpd):
-    environment = {}
+class _Httpd(Httpd):
+    def __init__(self, environment, *arguments, **options):
+        self._environment = environment
+        super().__init__(*arguments, **options)
 
     def _command(self, *arguments):
-        pairs = [f"{key}={value}" for key, value in self.environment.items()]
+        pairs = [f"{key}={value}" for key, value in self._environment.items()]
         return ["/usr/bin/env", *pairs, *super()._command(*arguments)]
 
 
 def httpd(sandbox, environment, mpm, **options):
     """An httpd of `sandbox` whose processes have `environment`."""
-    server = sandbox.httpd(mpm, start=False, **options)
-    server.__class__ = _PreloadedHttpd
-    server.environment = environment
+    directory = sandbox.directory / f"httpd-{len(sandbox.servers)}"
+    directory.mkdir(mode=0o755)
+    server = _Httpd(environment, directory, mpm, start=False, **options)
+    sandbox.servers.append(server)
     server.start()
     return server
-
-
-__all__ = ["Rules", "Lingerd", "httpd", "lingerd", "shim"]

@@ -40,6 +40,7 @@ class InTerminal:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self._slave = slave  # stays open, so that the terminal's settings outlive the program
+        self.settings_before = self.settings()
         self.process = subprocess.Popen(
             [str(places.LINGERCTL), *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave,
             start_new_session=True, env={**_ENVIRONMENT, **(env or {})})

@@ -6,8 +6,23 @@ import shutil
 from harness import logs, places
 from harness.httpd import Httpd
 from harness.lingerd import Lingerd
+from harness.waiting import wait_until
 
 OPEN = []  # every sandbox that is in use, for the checks after each test
+
+
+def settle(httpd):
+    """Waits until httpd serves nobody and lingerd has got, and ended, everything that it was handed;
+    the status then. Each half counts when it is through, so either may be ahead for a moment."""
+    last = {}
+
+    def settled():
+        last.update(httpd.status())
+        return (last["LingerTotal"] == last["LingerHandoffs"] and last["LingerQueue"] == 0
+                and last["BusyWorkers"] == "1")
+
+    wait_until(settled, lambda: f"a settled status, instead of {last}")
+    return last
 
 
 class Sandbox:

@@ -28,3 +28,15 @@ def wait_equal(read, expected, what, deadline=DEADLINE):
         return seen[0] == expected
 
     wait_until(condition, lambda: f"{what}: {seen[0]!r}, expected {expected!r}", deadline)
+
+
+def wait_steady(read, what, every=0.5):
+    """The first value that `read()` gives twice in a row."""
+    readings = [object()]
+
+    def condition():
+        readings.append(read())
+        return readings[-1] == readings[-2]
+
+    wait_until(condition, lambda: f"{what}: {readings[-2]}, then {readings[-1]}", every=every)
+    return readings[-1]
