@@ -170,8 +170,8 @@ void deliveries_table(std::string& out, const DaemonCounters& c) {
   footer(out, "Offloaded", c[kOffloads]);
   out += "</table><small>" + escaped(info(kOffloadPending).label) + ": " +
          bytes_text(c[kOffloadPending]) + " of " + bytes_text(c[kOffloadBytes]) + ". " +
-         escaped(info(kOffloadMemory).label) + ": " + bytes_text(c[kOffloadMemory]) + " of at most " +
-         bytes_text(c[kOffloadMemoryLimit]) + ".</small></div>\n";
+         escaped(info(kOffloadMemory).label) + ": " + bytes_text(c[kOffloadMemory]) +
+         " of at most " + bytes_text(c[kOffloadMemoryLimit]) + ".</small></div>\n";
 }
 
 void fates_table(std::string& out, const ModuleCounters& c) {

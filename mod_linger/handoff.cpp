@@ -98,9 +98,9 @@ void fall_back(conn_rec* connection, const Settings& settings, const Client::Res
 // while there is work. On a saturated machine the scheduler then takes the processor away when a
 // time slice (some 3 ms) is over, mostly in the middle of a request, and that request waits for all
 // the others' slices: p99 was up to 3 times stock's. Giving way between two connections keeps the
-// waits out of the requests. Once a millisecond is enough, and more would cost: newer kernels let who
-// yields pay with processor time, if other programs want it.
-// The scoreboard says "waiting for a connection" meanwhile, which is what this worker is free for.
+// waits out of the requests. Once a millisecond is enough, and more would cost: newer kernels let
+// who yields pay with processor time, if other programs want it. The scoreboard says "waiting for a
+// connection" meanwhile, which is what this worker is free for.
 void give_way(conn_rec* connection) {
   constexpr std::uint64_t kSliceNs = 1'000'000;
   thread_local std::uint64_t since = 0;
