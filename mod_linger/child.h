@@ -11,9 +11,9 @@ namespace lingerd {
 
 struct Child {
   server_rec* main_server = nullptr;
-  const char* socket_path = nullptr;
-  Tally* tally = nullptr;    // null: no shared memory, Apache lingers itself
-  Client* client = nullptr;  // null in the parent
+  const char* socket_path = "";  // set before any use
+  Tally* tally = nullptr;        // null: no shared memory, Apache lingers itself
+  Client* client = nullptr;      // null in the parent
 };
 [[nodiscard]] Child& this_child();
 
