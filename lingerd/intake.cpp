@@ -19,15 +19,16 @@ namespace {
 constexpr std::size_t kBatch = 64;  // messages a system call
 constexpr int kBatchesAtOnce = 8;   // then it's another peer's turn; a full queue is 278 messages
 
-// Exactly one descriptor fits: the kernel drops any other one itself and says MSG_CTRUNC.
-constexpr std::size_t kControlSize = CMSG_LEN(sizeof(int));
+// Two descriptors fit: the kernel drops any other one itself and says MSG_CTRUNC.
+constexpr std::size_t kMostDescriptors = 2;
+constexpr std::size_t kControlSize = CMSG_LEN(kMostDescriptors * sizeof(int));
 
 struct Buffers {
   std::array<mmsghdr, kBatch> messages{};
   std::array<iovec, kBatch> vectors{};
   std::array<std::array<std::byte, sizeof(Record)>, kBatch> records{};
   struct alignas(cmsghdr) Control {
-    std::array<std::byte, CMSG_SPACE(sizeof(int))> bytes;
+    std::array<std::byte, CMSG_SPACE(kMostDescriptors * sizeof(int))> bytes;
   };
   std::array<Control, kBatch> controls{};
 
@@ -45,14 +46,16 @@ struct Buffers {
     return recvmmsg(fd, messages.data(), kBatch, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
   }
 
-  UniqueFd descriptor(std::size_t index) {
+  // The socket, and behind it a content; either may be missing.
+  std::array<UniqueFd, kMostDescriptors> descriptors(std::size_t index) {
     const cmsghdr* control = CMSG_FIRSTHDR(&messages[index].msg_hdr);
-    int fd = -1;
+    std::array<int, kMostDescriptors> fds{-1, -1};
     if (control != nullptr && control->cmsg_level == SOL_SOCKET &&
-        control->cmsg_type == SCM_RIGHTS && control->cmsg_len >= CMSG_LEN(sizeof fd)) {
-      std::memcpy(&fd, CMSG_DATA(control), sizeof fd);
+        control->cmsg_type == SCM_RIGHTS && control->cmsg_len >= CMSG_LEN(sizeof(int))) {
+      std::memcpy(fds.data(), CMSG_DATA(control),
+                  std::min(control->cmsg_len - CMSG_LEN(0), sizeof fds));
     }
-    return UniqueFd(fd);
+    return {UniqueFd(fds[0]), UniqueFd(fds[1])};
   }
 
   [[nodiscard]] bool empty(std::size_t index) const {
@@ -71,6 +74,7 @@ Buffers& buffers() {
 bool greet(int fd, Verdict verdict) {
   Greeting greeting;
   greeting.verdict = verdict;
+  greeting.kinds = kAllKinds;
   const ssize_t sent = send(fd, &greeting, sizeof greeting, MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent >= 0 || errno == EPIPE;
 }
@@ -185,31 +189,49 @@ std::size_t Intake::receive(int peer_fd, std::uint32_t epoll_events, std::uint64
 // One message of the batch. False: it brought no socket.
 bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick) {
   const mmsghdr& message = buffers().messages[index];
-  UniqueFd fd = buffers().descriptor(index);
+  auto [fd, second] = buffers().descriptors(index);
   Handoff handoff;
   DecodeResult result = decode(std::span(buffers().records[index]).first(message.msg_len), handoff);
   if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 && result == DecodeResult::kOk) {
     result = DecodeResult::kWrongSize;
   }
+  const bool delivers = handoff.kind == RecordKind::kDeliver;
+  const bool truncated = (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0;
   SocketId id = 0;
+  Content content;
   if (result != DecodeResult::kOk) {
     reject(peer, Complaint::kRecord, describe(result).data(), now_ns);
-  } else if ((message.msg_hdr.msg_flags & MSG_CTRUNC) != 0 && fd) {
-    reject(peer, Complaint::kExtra, "a record with more than one descriptor", now_ns);
+  } else if (fd && (bool{second} != delivers ? !(delivers && truncated) : truncated)) {
+    reject(peer, Complaint::kExtra, "a record with the wrong number of descriptors", now_ns);
   } else if (!fd) {
     reject(peer, Complaint::kNoDescriptor,
-           (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0
+           truncated
                ? "a record whose descriptor got lost: this process has too many open, or a policy "
                  "(SELinux) took it away"
                : "a record without a descriptor",
            now_ns);
   } else if (!KernelSockets::adopt(fd, id)) {
     reject(peer, Complaint::kDescriptor, "a descriptor that is no connected TCP socket", now_ns);
-  } else {
+  } else if (!delivers) {
     lingerer_.arrive(id, handoff, now_ns, quick);
     return true;
+  } else if (KernelSockets::adopt_content(second, handoff, content)) {
+    lingerer_.arrive_with(id, content, handoff, now_ns);
+    return true;
+  } else {
+    // The socket is good: its client gets what it has got, and an end.
+    shutdown(static_cast<int>(id), SHUT_WR);
+    lingerer_.arrive(id, handoff, now_ns, quick);
+    reject(peer, Complaint::kDescriptor,
+           truncated
+               ? "a record whose second descriptor got lost: this process has too many open, or "
+                 "a policy (SELinux) took it away"
+               : "a response's rest that is neither a sealed memfd nor a file open for "
+                 "reading, or is too short",
+           now_ns);
   }
   KernelSockets::discard(std::move(fd));
+  KernelSockets::discard(std::move(second));
   return false;
 }
 

@@ -17,10 +17,12 @@ inline constexpr std::uint32_t kRecordMagic = 0x4c4e4752;    // "LNGR"
 inline constexpr std::uint32_t kGreetingMagic = 0x4c4e4759;  // "LNGY"
 inline constexpr std::uint16_t kRecordVersion = 1;
 
-// What the peer asks for. Kinds to come (a response's remainder, an idle keep-alive connection) use
-// the reserved words of the record; a daemon refuses a kind that it doesn't know.
+// What the peer asks for. Kinds to come (an idle keep-alive connection) use the reserved words of
+// the record; a daemon refuses a kind that it doesn't know.
 enum class RecordKind : std::uint16_t {
   kLinger = 1,  // the FIN has been sent: drain until the client closes
+  kDeliver =
+      2,  // a second descriptor holds the rest of the response: send it, then the FIN, then drain
 };
 
 // Both durations, in milliseconds: 1 to kMaxDurationMs. lingerd cuts them down to its --max-time.
@@ -36,8 +38,12 @@ struct Record {
   std::uint32_t idle_ms = 0;  // LingerTimeout
   std::uint32_t cap_ms = 0;   // LingerTime
   std::uint32_t pad = 0;
-  std::uint64_t handed_off_ns = 0;  // CLOCK_MONOTONIC at the FIN
-  std::array<std::uint64_t, 4> reserved{};
+  std::uint64_t handed_off_ns = 0;   // CLOCK_MONOTONIC at the FIN
+  std::uint64_t content_offset = 0;  // kDeliver: where in the second descriptor the rest begins,
+  std::uint64_t content_length = 0;  // and how long it is
+  std::uint32_t stall_ms = 0;        // kDeliver: no progress for that long ends it
+  std::uint32_t pad2 = 0;
+  std::uint64_t reserved = 0;
 };
 static_assert(sizeof(Record) == 64, "the record's size is part of the contract");
 static_assert(offsetof(Record, handed_off_ns) == 24);
@@ -48,7 +54,13 @@ struct Handoff {
   std::uint32_t idle_ms = 0;
   std::uint32_t cap_ms = 0;
   std::uint64_t handed_off_ns = 0;
+  std::uint64_t content_offset = 0;
+  std::uint64_t content_length = 0;
+  std::uint32_t stall_ms = 0;
 };
+
+// A content's offset and length: no response is larger.
+inline constexpr std::uint64_t kMaxContent = std::uint64_t{1} << 50;
 
 enum class DecodeResult {
   kOk,
@@ -59,6 +71,7 @@ enum class DecodeResult {
   kWrongSize,      // the message's length, or the length that it states, isn't the version's
   kUnknownKind,
   kBadDuration,  // zero or over kMaxDurationMs
+  kBadContent,   // nothing to deliver, or more than kMaxContent
 };
 
 [[nodiscard]] Record encode(const Handoff& handoff);
@@ -81,12 +94,20 @@ struct Greeting {
   std::uint32_t magic = kGreetingMagic;
   std::uint16_t version = kRecordVersion;  // of the records that this lingerd takes
   Verdict verdict = Verdict::kWelcome;
-  std::uint64_t reserved = 0;
+  std::uint64_t kinds = 0;  // bit N: takes records of kind N
 };
 static_assert(sizeof(Greeting) == 16, "the greeting's size is part of the contract");
 
 enum class GreetingResult { kWelcome, kDenied, kFull, kOtherVersion, kGarbage };
 
-[[nodiscard]] GreetingResult decode_greeting(std::span<const std::byte> bytes);
+// Fills `kinds` only on kWelcome.
+[[nodiscard]] GreetingResult decode_greeting(std::span<const std::byte> bytes,
+                                             std::uint64_t& kinds);
+
+[[nodiscard]] constexpr std::uint64_t bit_of(RecordKind kind) {
+  return std::uint64_t{1} << static_cast<unsigned>(kind);
+}
+inline constexpr std::uint64_t kAllKinds =
+    bit_of(RecordKind::kLinger) | bit_of(RecordKind::kDeliver);
 
 }  // namespace lingerd

@@ -36,13 +36,15 @@ Client::Result Client::start(std::uint64_t now_ns) {
   return read_greeting(now_ns);
 }
 
-Client::Result Client::hand_off(int socket, const Handoff& handoff, std::uint64_t now_ns,
-                                std::uint64_t times_up) {
+Client::Result Client::hand_off(std::span<const int> descriptors, const Handoff& handoff,
+                                std::uint64_t now_ns, std::uint64_t times_up) {
   if (state_.load(std::memory_order_acquire) != State::kReady) {
     const Result result = make_ready(now_ns, times_up);
     if (result.obstacle != Obstacle::kNone) return result;
   }
-  Result result = send(socket, handoff);
+  // A delivery that an older lingerd refuses is a response lost.
+  if (handoff.kind == RecordKind::kDeliver && !delivers()) return {Obstacle::kOtherVersion};
+  Result result = send(descriptors, handoff);
   if (result.obstacle != Obstacle::kDown) return result;
   // lingerd went away since the last hand-off; a new one may be there already.
   const std::unique_lock lock(mutex_, std::try_to_lock);
@@ -50,23 +52,25 @@ Client::Result Client::hand_off(int socket, const Handoff& handoff, std::uint64_
   backoff_.reset();
   result = connect(now_ns);
   if (result.obstacle == Obstacle::kGreeting) result = read_greeting(now_ns);
-  return result.obstacle == Obstacle::kNone ? send(socket, handoff) : result;
+  if (result.obstacle != Obstacle::kNone) return result;
+  if (handoff.kind == RecordKind::kDeliver && !delivers()) return {Obstacle::kOtherVersion};
+  return send(descriptors, handoff);
 }
 
-Client::Result Client::send(int socket, const Handoff& handoff) {
+Client::Result Client::send(std::span<const int> descriptors, const Handoff& handoff) {
   Record record = encode(handoff);
   iovec vector{&record, sizeof record};
-  alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof socket)]{};
+  alignas(cmsghdr) std::byte control[CMSG_SPACE(2 * sizeof(int))]{};
   msghdr message{};
   message.msg_iov = &vector;
   message.msg_iovlen = 1;
   message.msg_control = control;
-  message.msg_controllen = CMSG_LEN(sizeof socket);
+  message.msg_controllen = CMSG_LEN(descriptors.size_bytes());
   auto* header = reinterpret_cast<cmsghdr*>(control);
   header->cmsg_level = SOL_SOCKET;
   header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof socket);
-  std::memcpy(CMSG_DATA(header), &socket, sizeof socket);
+  header->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+  std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size_bytes());
   if (sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return {};
   return {is_gone(errno) ? Obstacle::kDown : obstacle_of(errno), errno, true};
 }
@@ -117,8 +121,10 @@ Client::Result Client::read_greeting(std::uint64_t now_ns) {
   }
   if (n <= 0) return disconnect({Obstacle::kDown, n < 0 ? errno : ECONNRESET, true}, now_ns);
   const auto bytes = std::as_bytes(std::span(&greeting, 1)).first(static_cast<std::size_t>(n));
-  switch (decode_greeting(bytes)) {
+  std::uint64_t kinds = 0;
+  switch (decode_greeting(bytes, kinds)) {
     case GreetingResult::kWelcome:
+      kinds_.store(kinds, std::memory_order_relaxed);
       backoff_.reset();
       last_ = {};
       state_.store(State::kReady, std::memory_order_release);

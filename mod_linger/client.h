@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <span>
 
 #include "lingerd/record.h"
 #include "lingerd/unique_fd.h"
@@ -29,13 +30,21 @@ class Client {
   Result start(std::uint64_t now_ns);
 
   // Sends the socket. kNone: lingerd has it. Thread-safe. `times_up` is Tally::times_up().
-  Result hand_off(int socket, const Handoff& handoff, std::uint64_t now_ns, std::uint64_t times_up);
+  // `descriptors`: the socket, and for a delivery its content.
+  Result hand_off(std::span<const int> descriptors, const Handoff& handoff, std::uint64_t now_ns,
+                  std::uint64_t times_up);
+
+  // Whether the lingerd that we are connected to takes deliveries.
+  [[nodiscard]] bool delivers() const {
+    return state_.load(std::memory_order_acquire) == State::kReady &&
+           (kinds_.load(std::memory_order_relaxed) & bit_of(RecordKind::kDeliver)) != 0;
+  }
 
  private:
   static constexpr int kGreetingWaitMs = 250;
   enum class State { kDisconnected, kGreeting, kReady };
 
-  Result send(int socket, const Handoff& handoff);
+  Result send(std::span<const int> descriptors, const Handoff& handoff);
   Result make_ready(std::uint64_t now_ns, std::uint64_t times_up);
   Result connect(std::uint64_t now_ns);
   Result read_greeting(std::uint64_t now_ns);
@@ -46,8 +55,9 @@ class Client {
   // sendmsg() can't meet a number that has meanwhile become another file's.
   UniqueFd fd_;
   std::atomic<State> state_{State::kDisconnected};
-  std::mutex mutex_;  // of all below
-  Result last_;       // why there is no connection, or the one before had failed
+  std::atomic<std::uint64_t> kinds_{0};  // of records, as greeted
+  std::mutex mutex_;                     // of all below
+  Result last_;                          // why there is no connection, or the one before had failed
   Backoff backoff_;
   std::uint64_t times_up_ = 0;  // at the last failure
 };

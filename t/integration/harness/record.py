@@ -7,15 +7,18 @@ import struct
 import time
 
 MAGIC, GREETING_MAGIC = 0x4C4E4752, 0x4C4E4759
-_RECORD = struct.Struct("=IHHHHIIIQ4Q")
+_RECORD = struct.Struct("=IHHHHIIIQQQIIQ")
 _GREETING = struct.Struct("=IHHQ")
 WELCOME, DENIED, FULL = 0, 1, 2
+LINGER, DELIVER = 1, 2
+ALL_KINDS = 1 << LINGER | 1 << DELIVER
 
 
 def record(idle_ms=5000, cap_ms=30000, *, magic=MAGIC, version=1, size=_RECORD.size, kind=1,
-           handed_off_ns=None):
+           handed_off_ns=None, offset=0, length=0, stall_ms=0):
     stamp = time.monotonic_ns() if handed_off_ns is None else handed_off_ns
-    return _RECORD.pack(magic, version, size, kind, 0, idle_ms, cap_ms, 0, stamp, 0, 0, 0, 0)
+    return _RECORD.pack(magic, version, size, kind, 0, idle_ms, cap_ms, 0, stamp,
+                        offset, length, stall_ms, 0, 0)
 
 
 def tcp_pair():
@@ -44,8 +47,8 @@ class Child:
 
     def greeting(self):
         """The verdict; fails on anything but a greeting of this version."""
-        magic, version, verdict, reserved = _GREETING.unpack(self.socket.recv(100))
-        assert (magic, version, reserved) == (GREETING_MAGIC, 1, 0)
+        magic, version, verdict, kinds = _GREETING.unpack(self.socket.recv(100))
+        assert (magic, version, kinds) == (GREETING_MAGIC, 1, ALL_KINDS)
         return verdict
 
     def send(self, message, descriptors=()):
