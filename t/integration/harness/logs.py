@@ -6,6 +6,9 @@ import re
 _QUIET_NOTICES = {
     "AH00094",
     "AH00163", "AH00169", "AH00170", "AH00171", "AH00173",
+    # A child that is ending still has its slot when the next one is wanted: stock worker and event
+    # say so with few slots.
+    "AH00288",
     "AH00292", "AH00295", "AH00296", "AH00297", "AH00298",
     "AH00489", "AH00491", "AH00492", "AH00493", "AH00494",
 }
