@@ -8,7 +8,7 @@ PACKAGING_DEB += debootstrap systemd-container
 PACKAGING_RPM := rpm-build rpmlint selinux-policy-devel systemd-rpm-macros
 PACKAGING_RPM += systemd-container debootstrap
 
-.PHONY: packaging-deps deb rpm rpm-test selinux apparmor system-test
+.PHONY: packaging-deps deb rpm rpm-test selinux apparmor system-test lsm-test
 packaging-deps: deps
 	@if command -v dpkg-query >/dev/null; then packaging/install-deps deb $(PACKAGING_DEB); \
 	else packaging/install-deps rpm $(PACKAGING_RPM); fi
@@ -29,3 +29,6 @@ apparmor: packaging-deps ## Let apparmor_parser read the AppArmor profile
 
 system-test: deb ## Install the Debian packages on a systemd that boots (PYTEST_ARGS)
 	@t/system/run $(PYTEST_ARGS)
+lsm-test: deb ## The same under an enforcing SELinux and AppArmor, in virtual machines (a few minutes)
+	@packaging/install-deps deb qemu-system-x86
+	@t/system/lsm/run $(PYTEST_ARGS)

@@ -331,6 +331,21 @@ def test_a_childs_last_word(injected, rules):
     assert injected.counters()["LingerRejected"] == before["LingerRejected"]
 
 
+def test_a_broken_epoll_ends_it(sandbox):
+    """Would catch a lingerd that goes round and round, content with itself and of no use: ended, it
+    is started anew."""
+    rules = inject.Rules(sandbox.directory)
+    path = sandbox.directory / "s.sock"
+    with subprocess.Popen([places.LINGERD, "--socket", path], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                          env=environment(rules.environment())) as process:
+        assert "listens at" in process.stderr.readline()
+        rules.fail("epoll_wait", "EBADF")
+        assert process.wait(30) == 1
+        assert process.stderr.readlines() == ["lingerd: epoll_wait: Bad file descriptor\n"]
+    assert sorted(sandbox.directory.iterdir()) == [rules.path]
+
+
 # ---- Starts that fail ----
 
 STARTS_WITHOUT = {"epoll_create1": 1, "signalfd": 1, "bind": 1, "listen": 1, "epoll_ctl": 1}

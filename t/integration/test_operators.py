@@ -193,7 +193,8 @@ def test_each_state_is_told_everywhere(sandbox):
 
     httpd.allowed_lines += [DOWN_LINE, BACK_LINE]
     lingerd.kill()
-    clients.late_closer(httpd.port)[0].close()
+    with clients.late_closer(httpd.port)[0]:  # still there when httpd looks: else it had closed first
+        wait_until(lambda: httpd.status()["LingerFallbacksDown"] == 1, "the fallback is counted")
     page = httpd.status_page()
     assert re.search(r"lingerd is down</b>: gone for .*: stopped or killed", page)
     tags_of(section_of(page))

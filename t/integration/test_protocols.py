@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import clients, h2, tls
+from harness import clients, h2, logs, tls
 from harness.httpd import content
 from harness.sandbox import settle
 from harness.waiting import wait_equal, wait_until
@@ -28,6 +28,13 @@ ScriptAlias /cgi/ "@dir@/cgi/"
 <IfModule mod_reqtimeout.c>
   RequestReadTimeout handshake=0 header=1 body=1
 </IfModule>
+<VirtualHost 127.0.0.1:@main@>
+  ServerName localhost
+</VirtualHost>
+<VirtualHost 127.0.0.1:@main@>
+  ServerName close.test
+  KeepAlive Off
+</VirtualHost>
 """
 H2_MPMS = ("worker", "event")  # mod_http2 says itself that it doesn't work on prefork
 SCRIPTS = {
@@ -106,6 +113,18 @@ def test_keepalive_is_untouched(site, handed_off):
         assert lingerd.counters()["LingerTotal"] == total
         client.sendall(clients.request())
         assert clients.split(clients.read_to_fin(client)) == (200, content("hello.txt"))
+        handed_off()
+
+
+def test_keepalive_off(site, handed_off):
+    """KeepAlive Off: httpd closes though the client would stay. Would catch a hand-off that depends
+    on what the client asked for."""
+    httpd, _ = site
+    with clients.connect(httpd.port) as client:
+        client.sendall(clients.request(host="close.test", close=False))
+        response = clients.read_to_fin(client)
+        assert re.search(rb"Connection: .*close", response)
+        assert clients.split(response) == (200, content("hello.txt"))
         handed_off()
 
 
@@ -319,6 +338,7 @@ def test_h2_load(site, mpm):
     """Many streams on several connections at once, each closed by the client."""
     need_h2(mpm)
     httpd, _ = site
+    httpd.allowed_lines.append(logs.ALL_BUSY)
     result = subprocess.run(
         ["h2load", "-n", "400", "-c", "8", "-m", "10", f"http://127.0.0.1:{httpd.port}/64k.bin"],
         capture_output=True, text=True, timeout=100, check=False)

@@ -3,17 +3,15 @@
 import pathlib
 import resource
 import shutil
-import subprocess
 import sys
 
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 
+import debs  # noqa: E402
 import machine as machines  # noqa: E402
 import site_on_machine  # noqa: E402
-
-PACKAGES = machines.ROOT / "build" / "deb"
 
 
 def pytest_configure():
@@ -22,36 +20,14 @@ def pytest_configure():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def packages():
-    """The .deb files of `make deb`: module and daemon, without debug symbols."""
-    found = [path for path in sorted(PACKAGES.glob("*.deb")) if "-dbgsym_" not in path.name]
-    assert [path.name.split("_")[0] for path in found] == ["libapache2-mod-linger", "lingerd"]
-    return found
-
-
-def newer(package, directory):
-    """The same package with a higher version."""
-    tree = directory / package.stem
-    subprocess.run(["dpkg-deb", "-R", package, tree], check=True)
-    control = tree / "DEBIAN/control"
-    lines = [line + "+newer" if line.startswith("Version:") else line
-             for line in control.read_text().splitlines()]
-    control.write_text("\n".join(lines) + "\n")
-    path = directory / f"newer-{package.name}"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-b", tree, path], check=True,
-                   stdout=subprocess.DEVNULL)
-    shutil.rmtree(tree)
-    return path
-
-
 def _machine(directory, **how):
     machine = machines.Machine(**how)
     try:
-        debs = machine.root / "root/debs"
-        debs.mkdir()
-        for package in packages():
-            shutil.copy(package, debs)
-            shutil.copy(newer(package, directory), debs)
+        inside = machine.root / "root/debs"
+        inside.mkdir()
+        for package in debs.built():
+            shutil.copy(package, inside)
+            shutil.copy(debs.newer(package, directory), inside)
         yield machine
     finally:
         machine.close()

@@ -52,14 +52,14 @@ def _suite():
     return words["VERSION_CODENAME"].strip('"')
 
 
-def debian_root():
-    """A bare Debian with apache2, made once and kept below build/."""
-    root = BUILD / f"root-{_suite()}-{zlib.crc32(PACKAGES.encode()):08x}"
+def debian_root(packages=PACKAGES):
+    """A bare Debian with some packages, made once and kept below build/."""
+    root = BUILD / f"root-{_suite()}-{zlib.crc32(packages.encode()):08x}"
     if root.exists():
         return root
     BUILD.mkdir(parents=True, exist_ok=True)
     partial = pathlib.Path(tempfile.mkdtemp(prefix="debootstrap.", dir=BUILD))
-    done = subprocess.run(["debootstrap", "--variant=minbase", f"--include={PACKAGES}", _suite(),
+    done = subprocess.run(["debootstrap", "--variant=minbase", f"--include={packages}", _suite(),
                            str(partial), MIRROR], stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, check=False)
     if done.returncode:

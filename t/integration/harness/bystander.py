@@ -10,6 +10,7 @@ from harness.record import WELCOME, Child, tcp_pair
 from harness.waiting import wait_until
 
 _CHUNK = bytes(64 * 1024)
+_MORE_THAN_FITS = 512 * 1024
 
 
 class Bystander:
@@ -64,13 +65,13 @@ class Bystander:
             if not self._stop.is_set():
                 self.failures.append(f"client {number}: {failure!r}")
 
-    def wait_progress(self, megabytes=1):
+    def wait_progress(self):
         """Every client gets more through than fits into any buffer on the way."""
-        goals = [sent + megabytes * 1_000_000 for sent in self.sent]
+        goals = [sent + _MORE_THAN_FITS for sent in self.sent]
         wait_until(lambda: self.failures or all(sent >= goal for sent, goal
                                                 in zip(self.sent, goals)),
                    lambda: f"the bystander's clients get rid of their bytes: {self.sent}, "
-                           f"{goals} wanted", every=0.05)
+                           f"{goals} wanted")
         assert not self.failures, self.failures
 
     def hands_off(self):
