@@ -18,6 +18,8 @@ struct Header {
   std::uint32_t socket_size = sizeof(CarriedSocket);
   std::uint64_t sockets = 0;
   std::uint64_t started_ns = 0;
+  std::uint64_t parked = 0;
+  std::uint64_t addresses = 0;
   std::uint64_t counters[kCounterWords]{};
 };
 
@@ -42,19 +44,42 @@ bool good(const CarriedSocket& socket, std::uint64_t now_ms) {
          socket.idle_deadline_ms >= socket.idle_wait_ms && good_delivery(socket);
 }
 
+bool good(const CarriedParking& parking, std::uint64_t now_ms, std::uint64_t addresses) {
+  const bool returns = parking.returning_since_ms != 0;
+  return good_duration(parking.keepalive_ms) && good_duration(parking.idle_ms) &&
+         good_duration(parking.cap_ms) && parking.arrived_ms <= now_ms &&
+         parking.returning_since_ms <= now_ms && parking.address < addresses &&
+         parking.deadline_ms <= now_ms + kMaxDurationMs &&
+         (returns || parking.deadline_ms >= parking.keepalive_ms);
+}
+
+template <typename T>
+std::byte* append(std::byte* to, const std::vector<T>& items) {
+  if (!items.empty()) std::memcpy(to, items.data(), items.size() * sizeof(T));
+  return to + items.size() * sizeof(T);
+}
+
+template <typename T>
+std::span<const std::byte> take(std::span<const std::byte> from, std::size_t count,
+                                std::vector<T>& items) {
+  items.resize(count);
+  if (count > 0) std::memcpy(items.data(), from.data(), count * sizeof(T));
+  return from.subspan(count * sizeof(T));
+}
+
 }  // namespace
 
 std::vector<std::byte> encode(const CarriedState& state) {
   Header header;
   header.sockets = state.sockets.size();
   header.started_ns = state.started_ns;
+  header.parked = state.parked.size();
+  header.addresses = state.addresses;
   std::memcpy(header.counters, state.counters.array().data(), sizeof(DaemonCounters));
-  const std::size_t sockets_size = state.sockets.size() * sizeof(CarriedSocket);
-  std::vector<std::byte> bytes(sizeof header + sockets_size);
+  std::vector<std::byte> bytes(sizeof header + state.sockets.size() * sizeof(CarriedSocket) +
+                               state.parked.size() * sizeof(CarriedParking));
   std::memcpy(bytes.data(), &header, sizeof header);
-  if (sockets_size > 0) {
-    std::memcpy(bytes.data() + sizeof header, state.sockets.data(), sockets_size);
-  }
+  append(append(bytes.data() + sizeof header, state.sockets), state.parked);
   return bytes;
 }
 
@@ -67,17 +92,23 @@ CarryResult decode(std::span<const std::byte> bytes, std::uint64_t now_ms, Carri
     return CarryResult::kOtherVersion;
   }
   const std::span<const std::byte> rest = bytes.subspan(sizeof header);
-  if (header.sockets != rest.size() / sizeof(CarriedSocket) ||
-      rest.size() % sizeof(CarriedSocket) != 0) {
+  // Each count by itself first: their sum may be beyond what a number holds.
+  if (header.sockets > rest.size() / sizeof(CarriedSocket) ||
+      header.parked > rest.size() / sizeof(CarriedParking) || header.addresses > kMostAddresses ||
+      rest.size() !=
+          header.sockets * sizeof(CarriedSocket) + header.parked * sizeof(CarriedParking)) {
     return CarryResult::kGarbage;
   }
   CarriedState state;
   state.started_ns = header.started_ns;
   std::memcpy(state.counters.array().data(), header.counters, sizeof(DaemonCounters));
-  state.sockets.resize(header.sockets);
-  if (!rest.empty()) std::memcpy(state.sockets.data(), rest.data(), rest.size());
+  state.addresses = header.addresses;
+  take(take(rest, header.sockets, state.sockets), header.parked, state.parked);
   for (const CarriedSocket& socket : state.sockets) {
     if (!good(socket, now_ms)) return CarryResult::kGarbage;
+  }
+  for (const CarriedParking& parking : state.parked) {
+    if (!good(parking, now_ms, state.addresses)) return CarryResult::kGarbage;
   }
   out = std::move(state);
   return CarryResult::kOk;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The state that one lingerd leaves to the next: what must be known of each lingering socket beyond
-// its descriptor, and the counters. It travels in a memfd, the descriptors beside it (handover.h),
+// its descriptor (parked connections included), and the counters. It travels in a memfd, the descriptors beside it (handover.h),
 // in the same order. Times are CLOCK_MONOTONIC, which goes on. Pure.
 #pragma once
 
@@ -15,6 +15,9 @@ namespace lingerd {
 
 inline constexpr std::uint64_t kCarryMagic = 0x4554'4154'5344'474cULL;  // "LGDSTATE" in memory
 inline constexpr std::uint32_t kCarryVersion = 1;
+
+// Ways back of parked connections that lingerd knows at the same time: one for each httpd.
+inline constexpr std::uint64_t kMostAddresses = 256;
 
 struct CarriedSocket {
   std::uint64_t started_ms = 0;
@@ -38,10 +41,26 @@ struct CarriedSocket {
 };
 static_assert(sizeof(CarriedSocket) == 88);
 
+// A parked connection (parked.h).
+struct CarriedParking {
+  std::uint64_t arrived_ms = 0;
+  std::uint64_t deadline_ms = 0;         // of KeepAliveTimeout; 0 if it is
+  std::uint64_t returning_since_ms = 0;  // on its way back, 0: it isn't
+  std::uint32_t keepalives = 0;
+  std::uint32_t keepalive_ms = 0;
+  std::uint32_t idle_ms = 0;
+  std::uint32_t cap_ms = 0;
+  std::uint32_t address = 0;  // the way back: which of the addresses that travel beside it
+  std::uint32_t pad = 0;
+};
+static_assert(sizeof(CarriedParking) == 48);
+
 struct CarriedState {
   std::uint64_t started_ns = 0;  // when the counters began
   DaemonCounters counters;
   std::vector<CarriedSocket> sockets;
+  std::vector<CarriedParking> parked;
+  std::uint64_t addresses = 0;  // how many descriptors of ways back there are
 };
 
 [[nodiscard]] std::vector<std::byte> encode(const CarriedState& state);

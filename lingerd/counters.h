@@ -62,8 +62,8 @@ struct CounterInfo {
     "might have destroyed its response.")                                                          \
   X(kWorkerMillisFreed, "LingerWorkerMillisFreed", "Worker time freed", kCounter, kMillis,         \
     "lingerd_worker_freed_seconds",                                                                \
-    "Time that ended lingers, and deliveries before them, spent in lingerd: what httpd's workers " \
-    "would have waited.")                                                                          \
+    "Time that ended lingers, deliveries before them and parked connections spent in lingerd: "    \
+    "what httpd's workers would have waited.")                                                                          \
   X(kUptimeSeconds, "LingerUptimeSeconds", "Uptime", kGauge, kSeconds, "lingerd_uptime_seconds",   \
     "Seconds since lingerd started.")                                                              \
   X(kOffloads, "LingerOffloads", "Responses offloaded", kCounter, kCount, "lingerd_offloads",      \
@@ -87,7 +87,27 @@ struct CounterInfo {
   X(kDeliveryTimedOut, "LingerDeliveryTimedOut", "Delivery timed out", kCounter, kCount,           \
     "lingerd_delivery_timed_out",                                                                  \
     "Offloaded responses given up: no progress for LingerOffloadTimeout, or slower than "          \
-    "--min-rate.")
+    "--min-rate.")                                                                                 \
+  X(kParked, "LingerParked", "Idle connections", kGauge, kCount, "lingerd_parked",                 \
+    "Keep-alive connections that wait in lingerd for their next request (LingerKeepAlive).")       \
+  X(kParkedTotal, "LingerParkedTotal", "Parked", kCounter, kCount, "lingerd_parks",                \
+    "Times that an idle connection was parked: those that wait now, those that returned and "      \
+    "every way that waiting has ended.")                                                           \
+  X(kReturned, "LingerReturned", "Returned", kCounter, kCount, "lingerd_returned",                 \
+    "Parked connections that went back to httpd with their next request.")                         \
+  X(kParkExpired, "LingerParkExpired", "Parked for KeepAliveTimeout", kCounter, kCount,            \
+    "lingerd_park_expired",                                                                        \
+    "Parked connections that lingerd closed, as httpd would: after KeepAliveTimeout, or earlier "  \
+    "to make room at the queue limit or because lingerd was stopped.")                             \
+  X(kParkClosedByClient, "LingerParkClosedByClient", "Closed while parked", kCounter, kCount,      \
+    "lingerd_park_closed_by_client", "Parked connections that their clients closed.")              \
+  X(kReturnFailed, "LingerReturnFailed", "Return failed", kCounter, kCount,                        \
+    "lingerd_return_failed",                                                                       \
+    "Parked connections closed because there was no way back: httpd had stopped, or had not "      \
+    "taken them for 10 seconds. If it rises while httpd runs, all its workers are busy.")          \
+  X(kParkMillisFreed, "LingerParkMillisFreed", "of it while parked", kCounter, kMillis,            \
+    "lingerd_park_freed_seconds",                                                                  \
+    "The part of the worker time freed that idle connections have spent in lingerd.")
 
 // What only the module sees; in httpd's shared memory, survives graceful restarts.
 #define LINGER_MODULE_COUNTERS(X)                                                                  \
@@ -117,7 +137,11 @@ struct CounterInfo {
     "Connections that were reset or timed out before Apache had said its last byte: there was "    \
     "nobody to linger for.")                                                                       \
   X(kLeftOff, "LingerLeftOff", "Linger Off", kCounter, kCount, "mod_linger_left_off",              \
-    "Connections left to Apache because their server has Linger Off.")
+    "Connections left to Apache because their server has Linger Off.")                             \
+  X(kReturnsRefused, "LingerReturnsRefused", "Returns refused", kCounter, kCount,                  \
+    "mod_linger_returns_refused",                                                                  \
+    "Connections to the module's private listener that came from somebody else than lingerd, or "  \
+    "brought no client. Should be zero; the error log says who came.")
 
 #define LINGER_ENUMERATOR(name, ...) name,
 enum class DaemonCounter : std::size_t { LINGER_DAEMON_COUNTERS(LINGER_ENUMERATOR) kCount };
@@ -155,6 +179,13 @@ using ModuleCounters = CounterValues<ModuleCounter, kModuleCounters>;
   using enum DaemonCounter;
   return c[kTotal] == c[kQueue] + c[kClosedByClient] + c[kClosedByReset] + c[kClosedIdle] +
                           c[kClosedCap] + c[kEvicted];
+}
+
+// Likewise: LingerParkedTotal = LingerParked + every way that a stay ends.
+[[nodiscard]] constexpr bool parks_add_up(const DaemonCounters& c) {
+  using enum DaemonCounter;
+  return c[kParkedTotal] == c[kParked] + c[kReturned] + c[kParkExpired] + c[kParkClosedByClient] +
+                                c[kReturnFailed];
 }
 
 }  // namespace lingerd

@@ -74,7 +74,7 @@ Buffers& buffers() {
 bool greet(int fd, Verdict verdict) {
   Greeting greeting;
   greeting.verdict = verdict;
-  greeting.kinds = kAllKinds;
+  greeting.kinds = ReturnAddresses::work_here() ? kAllKinds : kAllKinds & ~bit_of(RecordKind::kIdle);
   const ssize_t sent = send(fd, &greeting, sizeof greeting, MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent >= 0 || errno == EPIPE;
 }
@@ -102,8 +102,8 @@ bool has_hung_up(int fd) {
 
 }  // namespace
 
-Intake::Intake(Lingerer& lingerer, int epoll_fd, std::uint32_t max_peers)
-    : lingerer_(lingerer), epoll_fd_(epoll_fd), max_peers_(max_peers) {}
+Intake::Intake(Lingerer& lingerer, Parking& parking, int epoll_fd, std::uint32_t max_peers)
+    : lingerer_(lingerer), parking_(parking), epoll_fd_(epoll_fd), max_peers_(max_peers) {}
 
 bool Intake::accept_peers(int listener_fd, std::uint64_t now_ns) {
   for (std::size_t i = 0; i < kBatch; ++i) {
@@ -186,7 +186,7 @@ std::size_t Intake::receive(int peer_fd, std::uint32_t epoll_events, std::uint64
   return arrived;
 }
 
-// One message of the batch. False: it brought no socket.
+// One message of the batch. False: it brought no socket that lingers.
 bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick) {
   const mmsghdr& message = buffers().messages[index];
   auto [fd, second] = buffers().descriptors(index);
@@ -195,13 +195,12 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
   if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 && result == DecodeResult::kOk) {
     result = DecodeResult::kWrongSize;
   }
-  const bool delivers = handoff.kind == RecordKind::kDeliver;
+  const bool has_second = handoff.kind != RecordKind::kLinger;
   const bool truncated = (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0;
   SocketId id = 0;
-  Content content;
   if (result != DecodeResult::kOk) {
     reject(peer, Complaint::kRecord, describe(result).data(), now_ns);
-  } else if (fd && (bool{second} != delivers ? !(delivers && truncated) : truncated)) {
+  } else if (fd && (bool{second} != has_second ? !(has_second && truncated) : truncated)) {
     reject(peer, Complaint::kExtra, "a record with the wrong number of descriptors", now_ns);
   } else if (!fd) {
     reject(peer, Complaint::kNoDescriptor,
@@ -212,27 +211,51 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
            now_ns);
   } else if (!KernelSockets::adopt(fd, id)) {
     reject(peer, Complaint::kDescriptor, "a descriptor that is no connected TCP socket", now_ns);
-  } else if (!delivers) {
-    lingerer_.arrive(id, handoff, now_ns, quick);
-    return true;
-  } else if (KernelSockets::adopt_content(second, handoff, content)) {
-    lingerer_.arrive_with(id, content, handoff, now_ns);
-    return true;
+  } else if (has_second) {
+    const bool lingers = take_with_second(peer, id, second, handoff, truncated, now_ns);
+    KernelSockets::discard(std::move(second));
+    return lingers;
   } else {
-    // The socket is good: its client gets what it has got, and an end.
-    shutdown(static_cast<int>(id), SHUT_WR);
+    make_room(1, now_ns);
     lingerer_.arrive(id, handoff, now_ns, quick);
-    reject(peer, Complaint::kDescriptor,
-           truncated
-               ? "a record whose second descriptor got lost: this process has too many open, or "
-                 "a policy (SELinux) took it away"
-               : "a response's rest that is neither a sealed memfd nor a file open for "
-                 "reading, or is too short",
-           now_ns);
+    return true;
   }
   KernelSockets::discard(std::move(fd));
   KernelSockets::discard(std::move(second));
   return false;
+}
+
+// A socket that comes with the rest of its response, or with its way back.
+bool Intake::take_with_second(const Peer& peer, SocketId id, UniqueFd& second,
+                              const Handoff& handoff, bool truncated, std::uint64_t now_ns) {
+  make_room(2, now_ns);
+  const bool delivers = handoff.kind == RecordKind::kDeliver;
+  Content content;
+  if (!delivers && second && parking_.arrive(id, second, handoff, now_ns)) return false;
+  if (delivers && KernelSockets::adopt_content(second, handoff, content)) {
+    lingerer_.arrive_with(id, content, handoff, now_ns);
+    return true;
+  }
+  // The socket is good: its client gets what it has got, and an end.
+  shutdown(static_cast<int>(id), SHUT_WR);
+  lingerer_.arrive(id, handoff, now_ns, true);
+  const char* what = delivers ? "a response's rest that is neither a sealed memfd nor a file open for "
+                                "reading, or is too short"
+                              : "an idle connection whose way back is no socket's name";
+  reject(peer, Complaint::kDescriptor,
+         truncated ? "a record whose second descriptor got lost: this process has too many open, or "
+                     "a policy (SELinux) took it away"
+                   : what,
+         now_ns);
+  return true;
+}
+
+// An idle connection may be closed at any time; a linger's end may cost a response.
+void Intake::make_room(std::size_t room, std::uint64_t now_ns) {
+  const std::size_t needed = lingerer_.descriptors() + room;
+  parking_.parked().shrink_to(max_connections_ > needed ? max_connections_ - needed : 0, now_ns);
+  // What is still too much are lingers.
+  if (needed > max_connections_) lingerer_.make_room(room, now_ns);
 }
 
 // From here on the peer's send() fails, and its child lingers itself; what was sent before is still

@@ -14,6 +14,7 @@
 
 #include "lingerd/lingerer.h"
 #include "lingerd/log_limiter.h"
+#include "lingerd/parking.h"
 #include "lingerd/record.h"
 #include "lingerd/sockets.h"
 #include "lingerd/unique_fd.h"
@@ -23,7 +24,7 @@ namespace lingerd {
 class Intake {
  public:
   // `epoll_fd` gets the peers' registrations, tagged kNotASocket | their descriptor.
-  Intake(Lingerer& lingerer, int epoll_fd, std::uint32_t max_peers);
+  Intake(Lingerer& lingerer, Parking& parking, int epoll_fd, std::uint32_t max_peers);
 
   // From now on takes from these users only (empty: from everybody), and parts with peers of
   // others.
@@ -33,8 +34,12 @@ class Intake {
   // descriptors or memory have run out: the loop pauses accepting for a moment.
   [[nodiscard]] bool accept_peers(int listener_fd, std::uint64_t now_ns);
 
+  // Together with what is parked; at the limit parked connections go first.
+  void set_max_connections(std::uint32_t max_connections) { max_connections_ = max_connections; }
+  void make_room(std::size_t room, std::uint64_t now_ns);
+
   // Takes what a peer has sent, up to a few batches. `quick` as in Lingerer::arrive. Returns how
-  // many sockets arrived.
+  // many sockets arrived that linger.
   std::size_t receive(int peer_fd, std::uint32_t epoll_events, std::uint64_t now_ns, bool quick);
 
   // Restart without loss: the peers' descriptors, and a peer that an earlier lingerd had greeted.
@@ -59,13 +64,17 @@ class Intake {
   void admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted);
   int receive_batch(int peer_fd);
   bool take(const Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick);
+  bool take_with_second(const Peer& peer, SocketId id, UniqueFd& second, const Handoff& handoff,
+                        bool truncated, std::uint64_t now_ns);
   void reject(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns);
   void complain(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns);
   [[nodiscard]] bool allowed(uid_t uid) const;
 
   Lingerer& lingerer_;
+  Parking& parking_;
   int epoll_fd_;
   std::uint32_t max_peers_;
+  std::uint32_t max_connections_ = 0;
   std::vector<uid_t> allowed_uids_;
   std::unordered_map<int, Peer> peers_;
   LogLimiter limiters_[static_cast<std::size_t>(Complaint::kCount)];

@@ -97,6 +97,12 @@ class Lingerer {
   // CLOCK_MONOTONIC ns; 0: none.
   [[nodiscard]] std::uint64_t oldest_ns() const;
   [[nodiscard]] const DaemonCounters& counters() const { return counters_; }
+  // Parking keeps counters among them too.
+  [[nodiscard]] DaemonCounters& shared_counters() { return counters_; }
+  // Descriptors of sockets and of contents; what a limit counts.
+  [[nodiscard]] std::size_t descriptors() const { return held_ + deliveries_.size(); }
+  // Evicts until there is room for so many.
+  void make_room(std::size_t room, std::uint64_t now_ns);
   void count_rejected() { ++counters_[DaemonCounter::kRejected]; }
 
  private:
@@ -118,7 +124,6 @@ class Lingerer {
   void carry_in_one(const Carried& carried, std::uint64_t now_ns);
   void enter_queue();
   void note_unsent(SocketId id);
-  [[nodiscard]] std::size_t descriptors() const { return held_ + deliveries_.size(); }
   void arm_stall(SocketId id, std::uint64_t now_ns);
   void push(SocketId id, std::uint64_t now_ns);
   void delivered(SocketId id, std::uint64_t now_ns);
@@ -128,7 +133,6 @@ class Lingerer {
   void reject(SocketId id);
   void end(SocketId id, DaemonCounter how, std::uint64_t now_ns);
   void give_up(SocketId id, DaemonCounter how, std::uint64_t now_ns);
-  void make_room(std::size_t room, std::uint64_t now_ns);
   [[nodiscard]] SocketId first_to_end() const;
   void idle_is_over(SocketId id, std::uint64_t now_ns);
   void arm_idle(SocketId id, std::uint64_t now_ns);

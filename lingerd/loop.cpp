@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lingerd/loop.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <ctime>
+#include <iterator>
 #include <system_error>
 #include <utility>
 
@@ -18,6 +21,7 @@
 #include "lingerd/log.h"
 #include "lingerd/log_limiter.h"
 #include "lingerd/notify.h"
+#include "lingerd/parking.h"
 #include "lingerd/sockets.h"
 #include "lingerd/stats_file.h"
 
@@ -38,6 +42,7 @@ constexpr std::uint64_t kAcceptPauseNs = 100 * kMilli;
 
 constexpr std::uint64_t kListenerTag = kNotASocket | (std::uint64_t{1} << 32);
 constexpr std::uint64_t kSignalTag = kNotASocket | (std::uint64_t{2} << 32);
+constexpr std::uint64_t kParkingTag = kNotASocket | (std::uint64_t{3} << 32);
 
 std::uint64_t monotonic_ns() {
   timespec now{};
@@ -72,6 +77,15 @@ void give_contents(std::vector<Lingerer::Carried>& sockets, std::vector<UniqueFd
   }
 }
 
+std::vector<UniqueFd> take_front(std::vector<UniqueFd>& descriptors, std::size_t count) {
+  const auto end = descriptors.begin() +
+                   static_cast<std::ptrdiff_t>(std::min<std::size_t>(count, descriptors.size()));
+  std::vector<UniqueFd> front(std::make_move_iterator(descriptors.begin()),
+                              std::make_move_iterator(end));
+  descriptors.erase(descriptors.begin(), end);
+  return front;
+}
+
 }  // namespace
 
 struct Loop::State {
@@ -86,11 +100,14 @@ struct Loop::State {
         stats(stats_path, started_ns),
         sockets(epoll.get()),
         lingerer(sockets, settings.max_connections, settings.max_time_ms),
-        intake(lingerer, epoll.get(), settings.max_peers) {
+        parking(lingerer),
+        intake(lingerer, parking, epoll.get(), settings.max_peers) {
+    intake.set_max_connections(settings.max_connections);
     intake.set_allowed(settings.allowed_uids, now);
     lingerer.set_offload_limits(settings.offload_memory, settings.min_rate);
     add(signals.get(), kSignalTag);
     add(listener.get(), kListenerTag);
+    add(parking.epoll_fd(), kParkingTag);
   }
 
   void add(int fd, std::uint64_t tag) {
@@ -104,6 +121,7 @@ struct Loop::State {
 
   void turn();
   void coalesce();
+  void let_gather();
   int timeout_ms() const;
   void dispatch(const epoll_event& event);
   void accept_peers();
@@ -126,6 +144,7 @@ struct Loop::State {
   StatsFile stats;
   KernelSockets sockets;
   Lingerer lingerer;
+  Parking parking;
   Intake intake;
 
   std::function<LoopSettings()> reload;
@@ -188,12 +207,14 @@ void Loop::run() {
     state_->stats.leave();
     return;
   }
+  state_->parking.parked().end_all(state_->now);
   state_->lingerer.end_all(state_->now);
   state_->publish();
 }
 
 bool Loop::State::finished() const {
-  return handed_over || (stop_by_ns != 0 && (lingerer.size() == 0 || now >= stop_by_ns));
+  const bool empty = lingerer.size() == 0 && parking.parked().size() == 0;
+  return handed_over || (stop_by_ns != 0 && (empty || now >= stop_by_ns));
 }
 
 void Loop::State::turn() {
@@ -215,6 +236,7 @@ void Loop::State::turn() {
     if (!loaded) lingerer.settle(now);
   }
   lingerer.expire(now, kDeadlinesAtOnce);
+  parking.parked().expire(now, kDeadlinesAtOnce);
   if (accept_again_ns != 0 && now >= accept_again_ns) accept_peers();
   publish();
   if (now >= next_beat_ns) beat();
@@ -223,14 +245,32 @@ void Loop::State::turn() {
 // After arrivals under load: let more come, and their clients close, before looking again.
 void Loop::State::coalesce() {
   if (!loaded || arrived == 0) return;
+  if (parking.parked().size() > 0) {
+    let_gather();
+    return;
+  }
   const timespec pause{0, static_cast<long>(kCoalesceNs)};
   nanosleep(&pause, nullptr);
+}
+
+// The same, but who is parked and sends a request waits for it: that goes back at once.
+void Loop::State::let_gather() {
+  const std::uint64_t until = monotonic_ns() + kCoalesceNs;
+  pollfd parked{parking.epoll_fd(), POLLIN, 0};
+  for (;;) {
+    now = monotonic_ns();
+    if (now >= until) return;
+    const timespec pause{0, static_cast<long>(until - now)};
+    if (ppoll(&parked, 1, &pause, nullptr) > 0) parking.dispatch(now);
+  }
 }
 
 int Loop::State::timeout_ms() const {
   if (lingerer.has_fresh()) return 0;
   std::uint64_t wake = next_beat_ns;
-  if (const auto deadline = lingerer.next_deadline()) wake = std::min(wake, *deadline * kMilli);
+  for (const auto deadline : {lingerer.next_deadline(), parking.parked().next_deadline()}) {
+    if (deadline) wake = std::min(wake, *deadline * kMilli);
+  }
   if (accept_again_ns != 0) wake = std::min(wake, accept_again_ns);
   if (stop_by_ns != 0) wake = std::min(wake, stop_by_ns);
   const std::uint64_t clock = monotonic_ns();
@@ -245,6 +285,8 @@ void Loop::State::dispatch(const epoll_event& event) {
     accept_peers();
   } else if (tag == kSignalTag) {
     read_signals();
+  } else if (tag == kParkingTag) {
+    parking.dispatch(now);
   } else {
     arrived +=
         intake.receive(static_cast<int>(static_cast<std::uint32_t>(tag)), event.events, now, false);
@@ -278,6 +320,7 @@ void Loop::State::publish() {
 // Each turn publishes, so the heartbeat only has to see to it that there is a turn now and then.
 void Loop::State::beat() {
   next_beat_ns = now + kHeartbeatNs;
+  parking.look_after_httpd(now);
   if (settings.watchdog_us == 0) return;
   // Twice in the time after which systemd loses patience, as sd_watchdog_enabled(3) advises.
   next_beat_ns = std::min(next_beat_ns, now + settings.watchdog_us * 1'000 / 2);
@@ -303,6 +346,8 @@ void Loop::State::reload_settings() {
   settings.max_connections = fresh.max_connections;
   settings.max_time_ms = fresh.max_time_ms;
   settings.allowed_uids = fresh.allowed_uids;
+  intake.set_max_connections(settings.max_connections);
+  intake.make_room(0, now);
   lingerer.set_limits(settings.max_connections, settings.max_time_ms, now);
   settings.offload_memory = fresh.offload_memory;
   settings.min_rate = fresh.min_rate;
@@ -319,7 +364,11 @@ void Loop::State::hand_over() {
     CarriedState state;
     state.started_ns = started_ns;
     state.counters = lingerer.counters();
-    std::vector<int> descriptors;
+    Parking::Luggage luggage = parking.carry_out();
+    state.parked = std::move(luggage.states);
+    state.addresses = luggage.addresses.size();
+    std::vector<int> descriptors = std::move(luggage.sockets);
+    descriptors.insert(descriptors.end(), luggage.addresses.begin(), luggage.addresses.end());
     std::vector<int> contents;
     for (const auto& [id, socket, content] : lingerer.carry_out()) {
       state.sockets.push_back(socket);
@@ -329,8 +378,8 @@ void Loop::State::hand_over() {
     descriptors.insert(descriptors.end(), contents.begin(), contents.end());
     const std::vector<int> peers = intake.descriptors();
     descriptors.insert(descriptors.end(), peers.begin(), peers.end());
-    log::write(log::Level::kNotice, "handing over %zu sockets and %zu peers", state.sockets.size(),
-               peers.size());
+    log::write(log::Level::kNotice, "handing over %zu sockets and %zu peers",
+               state.sockets.size() + state.parked.size(), peers.size());
     handed_over = replace(pack(encode(state), descriptors), listener.get());
   } catch (const std::exception& problem) {
     log::write(log::Level::kError, "can't hand over, going on: %s", problem.what());
@@ -350,6 +399,10 @@ void Loop::State::take_over(const CarriedState& carried, CarryResult result,
   std::vector<Lingerer::Carried> sockets;
   std::vector<SocketId> anew;
   std::vector<UniqueFd> contents;
+  // Parked connections and their ways back come first, so many as the state says.
+  std::vector<UniqueFd> parked = take_front(descriptors, carried.parked.size());
+  std::vector<UniqueFd> addresses = take_front(descriptors, carried.addresses);
+  const std::size_t waiting = parked.size();
   for (UniqueFd& fd : descriptors) {
     SocketId id = 0;
     if (KernelSockets::is_content(fd.get())) {
@@ -363,9 +416,14 @@ void Loop::State::take_over(const CarriedState& carried, CarryResult result,
     }
   }
   give_contents(sockets, contents);
-  const std::size_t count = sockets.size() + anew.size();
+  const std::size_t count = waiting + sockets.size() + anew.size();
   lingerer.carry_in(carried.counters, std::move(sockets), now);
-  for (const SocketId id : anew) lingerer.arrive(id, kAnew, now, true);
+  parking.carry_in(carried.parked, std::move(parked), std::move(addresses), now);
+  for (const SocketId id : anew) {
+    // It may have been parked, or have had something to deliver: its client must not wait.
+    shutdown(static_cast<int>(id), SHUT_WR);
+    lingerer.arrive(id, kAnew, now, true);
+  }
   log::write(log::Level::kNotice, "took over %zu sockets and %zu peers", count, intake.peers());
 }
 
@@ -379,9 +437,10 @@ void Loop::State::begin_stop() {
   listener.reset();
   accept_again_ns = 0;
   intake.close_all(now);
+  parking.parked().end_all(now);
   stop_by_ns = now + std::uint64_t{settings.max_time_ms} * kMilli;
   log::write(log::Level::kNotice, "stopping: %zu sockets still linger, for at most %u s",
-             lingerer.size(), (settings.max_time_ms + 999) / 1'000);
+             lingerer.size() + parking.parked().size(), (settings.max_time_ms + 999) / 1'000);
 }
 
 }  // namespace lingerd

@@ -25,6 +25,7 @@ Record encode(const Handoff& handoff) {
   record.content_offset = handoff.content_offset;
   record.content_length = handoff.content_length;
   record.stall_ms = handoff.stall_ms;
+  record.keepalives = handoff.keepalives;
   return record;
 }
 
@@ -40,11 +41,12 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
     return DecodeResult::kWrongSize;
   }
   const bool delivers = record.kind == RecordKind::kDeliver;
-  if (record.kind != RecordKind::kLinger && !delivers) return DecodeResult::kUnknownKind;
+  const bool idles = record.kind == RecordKind::kIdle;
+  if (record.kind != RecordKind::kLinger && !delivers && !idles) return DecodeResult::kUnknownKind;
   if (!good_duration(record.idle_ms) || !good_duration(record.cap_ms)) {
     return DecodeResult::kBadDuration;
   }
-  if (delivers && !good_duration(record.stall_ms)) return DecodeResult::kBadDuration;
+  if ((delivers || idles) && !good_duration(record.stall_ms)) return DecodeResult::kBadDuration;
   if (delivers && (record.content_length == 0 || record.content_length > kMaxContent ||
                    record.content_offset > kMaxContent)) {
     return DecodeResult::kBadContent;
@@ -55,7 +57,32 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
     out.content_length = record.content_length;
     out.stall_ms = record.stall_ms;
   }
+  if (idles) {
+    out.stall_ms = record.stall_ms;
+    out.keepalives = record.keepalives;
+  }
   return DecodeResult::kOk;
+}
+
+ReturnRecord encode(const Return& back) {
+  ReturnRecord record;
+  record.size = sizeof record;
+  record.keepalives = back.keepalives;
+  record.keepalive_ms = back.keepalive_ms;
+  record.parked_ns = back.parked_ns;
+  return record;
+}
+
+bool decode(std::span<const std::byte> bytes, Return& out) {
+  ReturnRecord record;
+  if (bytes.size() != sizeof record) return false;
+  std::memcpy(&record, bytes.data(), sizeof record);
+  if (record.magic != kReturnMagic || record.version != kRecordVersion ||
+      record.size != sizeof record || !good_duration(record.keepalive_ms)) {
+    return false;
+  }
+  out = {record.keepalives, record.keepalive_ms, record.parked_ns};
+  return true;
 }
 
 std::string_view describe(DecodeResult result) {

@@ -17,12 +17,16 @@ inline constexpr std::uint32_t kRecordMagic = 0x4c4e4752;    // "LNGR"
 inline constexpr std::uint32_t kGreetingMagic = 0x4c4e4759;  // "LNGY"
 inline constexpr std::uint16_t kRecordVersion = 1;
 
-// What the peer asks for. Kinds to come (an idle keep-alive connection) use the reserved words of
-// the record; a daemon refuses a kind that it doesn't know.
+inline constexpr std::uint32_t kReturnMagic = 0x4c4e4742;    // "LNGB"
+
+// What the peer asks for. Kinds to come use the reserved words of the record; a daemon refuses a
+// kind that it doesn't know.
 enum class RecordKind : std::uint16_t {
   kLinger = 1,  // the FIN has been sent: drain until the client closes
   kDeliver =
       2,  // a second descriptor holds the rest of the response: send it, then the FIN, then drain
+  kIdle = 3,  // keep-alive with nothing to read: hold it until its next request, and send it back to
+              // the listener that a second descriptor (O_PATH) names
 };
 
 // Both durations, in milliseconds: 1 to kMaxDurationMs. lingerd cuts them down to its --max-time.
@@ -41,8 +45,9 @@ struct Record {
   std::uint64_t handed_off_ns = 0;   // CLOCK_MONOTONIC at the FIN
   std::uint64_t content_offset = 0;  // kDeliver: where in the second descriptor the rest begins,
   std::uint64_t content_length = 0;  // and how long it is
-  std::uint32_t stall_ms = 0;        // kDeliver: no progress for that long ends it
-  std::uint32_t pad2 = 0;
+  std::uint32_t stall_ms = 0;        // kDeliver: no progress for that long ends it;
+                                     // kIdle: KeepAliveTimeout, since handed_off_ns
+  std::uint32_t keepalives = 0;      // kIdle: requests that the connection has had
   std::uint64_t reserved = 0;
 };
 static_assert(sizeof(Record) == 64, "the record's size is part of the contract");
@@ -57,6 +62,7 @@ struct Handoff {
   std::uint64_t content_offset = 0;
   std::uint64_t content_length = 0;
   std::uint32_t stall_ms = 0;
+  std::uint32_t keepalives = 0;
 };
 
 // A content's offset and length: no response is larger.
@@ -108,6 +114,30 @@ enum class GreetingResult { kWelcome, kDenied, kFull, kOtherVersion, kGarbage };
   return std::uint64_t{1} << static_cast<unsigned>(kind);
 }
 inline constexpr std::uint64_t kAllKinds =
-    bit_of(RecordKind::kLinger) | bit_of(RecordKind::kDeliver);
+    bit_of(RecordKind::kLinger) | bit_of(RecordKind::kDeliver) | bit_of(RecordKind::kIdle);
+
+// An idle connection's way back, as it travels: lingerd connects to httpd's private listener, a
+// Unix stream socket, sends this with the client's descriptor, and closes. What httpd has to know
+// of a connection that it has never seen.
+struct ReturnRecord {
+  std::uint32_t magic = kReturnMagic;
+  std::uint16_t version = kRecordVersion;
+  std::uint16_t size = 0;
+  std::uint32_t keepalives = 0;
+  std::uint32_t keepalive_ms = 0;  // KeepAliveTimeout of its last request's server
+  std::uint64_t parked_ns = 0;     // how long it was lingerd's
+  std::uint64_t reserved = 0;
+};
+static_assert(sizeof(ReturnRecord) == 32, "the record's size is part of the contract");
+
+struct Return {
+  std::uint32_t keepalives = 0;
+  std::uint32_t keepalive_ms = 0;
+  std::uint64_t parked_ns = 0;
+};
+
+[[nodiscard]] ReturnRecord encode(const Return& back);
+// False, and `out` as it was: no valid record.
+[[nodiscard]] bool decode(std::span<const std::byte> bytes, Return& out);
 
 }  // namespace lingerd

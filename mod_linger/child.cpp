@@ -13,6 +13,7 @@
 #include "lingerd/stats_reader.h"
 #include "mod_linger/module.h"
 #include "mod_linger/offload.h"
+#include "mod_linger/returns.h"
 #include "mod_linger/settings.h"
 
 namespace lingerd {
@@ -35,6 +36,7 @@ int prepare(apr_pool_t*, apr_pool_t*, apr_pool_t*, server_rec* server) {
   child.socket_path = settings_of(server).socket_path;
   child.tally = find_or_make_tally(server);
   look_for_offload(server);
+  announce_listener(server);
   return OK;
 }
 

@@ -42,8 +42,8 @@ Client::Result Client::hand_off(std::span<const int> descriptors, const Handoff&
     const Result result = make_ready(now_ns, times_up);
     if (result.obstacle != Obstacle::kNone) return result;
   }
-  // A delivery that an older lingerd refuses is a response lost.
-  if (handoff.kind == RecordKind::kDeliver && !delivers()) return {Obstacle::kOtherVersion};
+  // A delivery that an older lingerd refuses is a response lost, and an idle connection a request.
+  if (!takes(handoff.kind)) return {Obstacle::kOtherVersion};
   Result result = send(descriptors, handoff);
   if (result.obstacle != Obstacle::kDown) return result;
   // lingerd went away since the last hand-off; a new one may be there already.
@@ -53,7 +53,7 @@ Client::Result Client::hand_off(std::span<const int> descriptors, const Handoff&
   result = connect(now_ns);
   if (result.obstacle == Obstacle::kGreeting) result = read_greeting(now_ns);
   if (result.obstacle != Obstacle::kNone) return result;
-  if (handoff.kind == RecordKind::kDeliver && !delivers()) return {Obstacle::kOtherVersion};
+  if (!takes(handoff.kind)) return {Obstacle::kOtherVersion};
   return send(descriptors, handoff);
 }
 

@@ -30,15 +30,16 @@ class Client {
   Result start(std::uint64_t now_ns);
 
   // Sends the socket. kNone: lingerd has it. Thread-safe. `times_up` is Tally::times_up().
-  // `descriptors`: the socket, and for a delivery its content.
+  // `descriptors`: the socket, and for a delivery its content, for an idle connection its way back.
   Result hand_off(std::span<const int> descriptors, const Handoff& handoff, std::uint64_t now_ns,
                   std::uint64_t times_up);
 
-  // Whether the lingerd that we are connected to takes deliveries.
-  [[nodiscard]] bool delivers() const {
+  // Whether the lingerd that we are connected to takes records of this kind.
+  [[nodiscard]] bool takes(RecordKind kind) const {
     return state_.load(std::memory_order_acquire) == State::kReady &&
-           (kinds_.load(std::memory_order_relaxed) & bit_of(RecordKind::kDeliver)) != 0;
+           (kinds_.load(std::memory_order_relaxed) & bit_of(kind)) != 0;
   }
+  [[nodiscard]] bool delivers() const { return takes(RecordKind::kDeliver); }
 
  private:
   static constexpr int kGreetingWaitMs = 250;

@@ -11,6 +11,7 @@
 
 #include "mod_linger/child.h"
 #include "mod_linger/module.h"
+#include "mod_linger/returns.h"
 #include "mod_linger/settings.h"
 
 namespace lingerd {
@@ -47,6 +48,8 @@ int mark_connection(conn_rec* connection) {
   if (is_clients(connection) && connection_of(connection) == nullptr) {
     auto* ours = new (apr_palloc(connection->pool, sizeof(Connection))) Connection;
     ap_set_module_config(connection->conn_config, &linger_module, ours);
+    add_park_filter(connection);
+    restore_timeout(connection);
     if (add_offload_filter(connection)) {
       // The backlog holds a descriptor.
       apr_pool_cleanup_register(

@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "mod_linger/offload.h"
+#include "mod_linger/park.h"
 
 namespace lingerd {
 
@@ -16,6 +17,7 @@ struct Connection {
   std::atomic<server_rec*> server{nullptr};
   bool closing = false;  // our pre_close hook has begun
   Offload offload;       // unused without LingerOffload
+  Park park;             // unused without LingerKeepAlive
 };
 
 // Hooks: process_connection marks a client's connection as ours (nothing else does: not a proxy's

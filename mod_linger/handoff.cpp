@@ -188,6 +188,10 @@ int pre_close(conn_rec* connection) {
   Connection* ours = connection_of(connection);
   Child& child = this_child();
   if (ours == nullptr || child.client == nullptr) return DECLINED;
+  if (ours->park.parked) {
+    give_way(connection);
+    return DONE;  // it isn't closing, it is lingerd's
+  }
   if (ours->closing) return DECLINED;  // the chain that we run ourselves, below
   ours->closing = true;
 

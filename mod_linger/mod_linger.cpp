@@ -11,8 +11,11 @@
 #include "mod_linger/handoff.h"
 #include "mod_linger/module.h"
 #include "mod_linger/offload.h"
+#include "mod_linger/park.h"
+#include "mod_linger/returns.h"
 #include "mod_linger/settings.h"
 #include "mod_linger/status.h"
+#include "mod_linger/strangers.h"
 
 namespace {
 
@@ -32,6 +35,16 @@ void register_hooks(apr_pool_t*) {
   // The rest of a response, with LingerOffload.
   register_offload_filters();
   ap_hook_insert_filter(add_offload_close_filter, nullptr, nullptr, APR_HOOK_MIDDLE);
+
+  // Idle connections, with LingerKeepAlive: out, and back through a listener of our own, which has to
+  // be there before the MPM opens its listeners.
+  static const char* const kMpms[] = {"prefork.c", "worker.c", "event.c", nullptr};
+  ap_hook_open_logs(open_listener, nullptr, kMpms, APR_HOOK_REALLY_FIRST);
+  ap_hook_child_init(learn_strangers, nullptr, nullptr, APR_HOOK_MIDDLE);
+  register_park_filter();
+  ap_hook_log_transaction(note_for_parking, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
+  ap_hook_create_connection(come_back, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
+  ap_hook_pre_connection(restore, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
 
   // The numbers.
   hook_server_status();

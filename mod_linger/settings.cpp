@@ -110,6 +110,29 @@ const char* set_offload_timeout(cmd_parms* cmd, void*, const char* value) {
   return parse_duration(cmd, value, settings_in(cmd).offload_stall_ms);
 }
 
+const char* set_keep_alive(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.keep_alive = true;
+  return parse_switch(cmd, value, settings_in(cmd).keep_alive);
+}
+
+// Milliseconds, with or without their unit.
+const char* set_keep_alive_after(cmd_parms* cmd, void*, const char* value) {
+  constexpr apr_int64_t kMost = 1'000;
+  char* end = nullptr;
+  errno = 0;
+  const apr_int64_t number = apr_isdigit(*value) ? apr_strtoi64(value, &end, 10) : -1;
+  const std::string_view unit = end != nullptr ? end : "";
+  if (errno != 0 || number < 0 || number > kMost || !(unit.empty() || unit == "ms")) {
+    return apr_psprintf(cmd->pool,
+                        "%s: '%s' is not a number of milliseconds from 0 to %d (the unit ms may "
+                        "follow)",
+                        cmd->cmd->name, value, static_cast<int>(kMost));
+  }
+  settings_in(cmd).keep_alive_after_ms = static_cast<std::uint32_t>(number);
+  settings_in(cmd).given.keep_alive_after_ms = true;
+  return nullptr;
+}
+
 const char* set_fallback(cmd_parms* cmd, void*, const char* value) {
   const bool close = strcasecmp(value, "close") == 0;
   if (!close && strcasecmp(value, "inline") != 0) {
@@ -164,6 +187,11 @@ const command_rec kDirectives[] = {
               "Off (default)"),
     directive("LingerOffloadTimeout", set_offload_timeout,
               "seconds without progress after which a delivery ends (default: Timeout)"),
+    directive("LingerKeepAlive", set_keep_alive,
+              "On: idle keep-alive connections wait in lingerd for their next request; Off "
+              "(default)"),
+    directive("LingerKeepAliveAfter", set_keep_alive_after,
+              "milliseconds that a worker waits itself first, 0 to 1000 (default 5)"),
     command_rec{}};
 
 void* create_settings(apr_pool_t* pool, server_rec*) {
@@ -181,6 +209,8 @@ void* merge_settings(apr_pool_t* pool, void* base, void* added) {
   if (over.given.offload_max) merged->offload_max = over.offload_max;
   if (over.given.offload_close) merged->offload_close = over.offload_close;
   if (over.given.offload_stall_ms) merged->offload_stall_ms = over.offload_stall_ms;
+  if (over.given.keep_alive) merged->keep_alive = over.keep_alive;
+  if (over.given.keep_alive_after_ms) merged->keep_alive_after_ms = over.keep_alive_after_ms;
   return merged;
 }
 

@@ -26,9 +26,12 @@ struct Settings {
   std::uint64_t offload_max = std::uint64_t{64} << 20;    // bytes of memory per response
   std::uint64_t offload_close = 0;                        // bytes; 0: Off
   std::uint32_t offload_stall_ms = 0;                     // 0: the server's Timeout
+  bool keep_alive = false;                                // LingerKeepAlive
+  std::uint32_t keep_alive_after_ms = 5;                  // LingerKeepAliveAfter
   struct {
     bool enabled, idle_ms, cap_ms, fallback, socket_path;
     bool offload, offload_max, offload_close, offload_stall_ms;
+    bool keep_alive, keep_alive_after_ms;
   } given{};
 };
 

@@ -20,6 +20,7 @@ PURE = [
     "lingerd/delivery.*",
     "lingerd/drain.*",
     "lingerd/lingerer.*",
+    "lingerd/parked.*",
     "lingerd/options.*",
     "lingerd/carry.*",
     "lingerd/log_limiter.h",

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mod_linger/park.h"
+
+#include <apr_portable.h>
+#include <apr_strings.h>
+#include <http_core.h>
+#include <http_log.h>
+#include <http_protocol.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <util_filter.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include "lingerd/stats_reader.h"
+#include "mod_linger/child.h"
+#include "mod_linger/connection.h"
+#include "mod_linger/module.h"
+#include "mod_linger/returns.h"
+#include "mod_linger/settings.h"
+#include "mod_linger/strangers.h"
+
+namespace lingerd {
+namespace {
+
+constexpr char kFilter[] = "LINGER_PARK";
+
+// A lingerd that is stopped or stuck keeps what it is given. Its page says so after some seconds;
+// looking every time would cost more than the rest of a hand-off.
+bool lingerd_is_up(std::uint64_t now_ns) {
+  constexpr std::uint64_t kLookEveryNs = 100'000'000;
+  static std::atomic<std::uint64_t> looked_ns{0};
+  static std::atomic<bool> up{false};
+  const std::uint64_t before = looked_ns.load(std::memory_order_relaxed);
+  if (before == 0 || now_ns >= before + kLookEveryNs) {
+    const std::string page = std::string(this_child().socket_path) + ".stats";
+    up.store(read_stats(page.c_str(), now_ns).liveness == Liveness::kUp, std::memory_order_relaxed);
+    looked_ns.store(now_ns, std::memory_order_relaxed);
+  }
+  return up.load(std::memory_order_relaxed);
+}
+
+// Nothing read ahead, neither by the core's filter nor in the kernel; `readable`: when something
+// comes, or the client closes, within `wait_ms`.
+bool anything_buffered(ap_filter_t* filter, Park& park) {
+  if (park.scratch == nullptr) {
+    park.scratch = apr_brigade_create(filter->c->pool, filter->c->bucket_alloc);
+  }
+  const apr_status_t status =
+      ap_get_brigade(filter->next, park.scratch, AP_MODE_SPECULATIVE, APR_NONBLOCK_READ, 1);
+  const bool nothing = status == APR_SUCCESS && APR_BRIGADE_EMPTY(park.scratch);
+  apr_brigade_cleanup(park.scratch);
+  return !nothing;
+}
+
+bool becomes_readable(int fd, std::uint32_t wait_ms) {
+  pollfd waiting{fd, POLLIN | POLLRDHUP, 0};
+  return poll(&waiting, 1, static_cast<int>(wait_ms)) != 0;  // a signal: let httpd look
+}
+
+Handoff idle_handoff(const Settings& settings, conn_rec* connection, apr_interval_time_t timeout,
+                     std::uint64_t since_ns) {
+  Handoff handoff;
+  handoff.kind = RecordKind::kIdle;
+  handoff.idle_ms = settings.idle_ms;
+  handoff.cap_ms = settings.cap_ms;
+  handoff.handed_off_ns = since_ns;
+  handoff.stall_ms = static_cast<std::uint32_t>(apr_time_as_msec(timeout));
+  handoff.keepalives = static_cast<std::uint32_t>(connection->keepalives);
+  return handoff;
+}
+
+bool send_away(conn_rec* connection, Park& park, int fd, const Handoff& handoff) {
+  Child& child = this_child();
+  const std::array<int, 2> descriptors{fd, way_back()};
+  const std::uint64_t now_ns = monotonic_ns();
+  const Client::Result result =
+      child.client->hand_off(descriptors, handoff, now_ns, child.tally->times_up());
+  if (result.obstacle != Obstacle::kNone) {
+    if (result.fresh) announce(result.obstacle, result.error, now_ns);
+    return false;
+  }
+  park.parked = true;
+  // Everybody leaves the socket alone from here on; the MPM closes this process's copy.
+  connection->aborted = 1;
+  announce_up();
+  ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
+                "parked after %d requests, for at most %u ms", connection->keepalives,
+                handoff.stall_ms);
+  return true;
+}
+
+// The next request is asked for. True: the connection has gone.
+bool parks(ap_filter_t* filter, Park& park) {
+  conn_rec* connection = filter->c;
+  const Settings& settings = settings_of(server_of(connection));
+  const Child& child = this_child();
+  apr_socket_t* socket = ap_get_conn_socket(connection);
+  const int fd = socket_of(connection);
+  apr_interval_time_t timeout = -1;
+  if (fd < 0 || child.client == nullptr || !child.client->takes(RecordKind::kIdle)) return false;
+  // httpd has set it for this wait: KeepAliveTimeout of the last request's server.
+  if (apr_socket_timeout_get(socket, &timeout) != APR_SUCCESS) return false;
+  if (timeout <= apr_time_from_msec(settings.keep_alive_after_ms) ||
+      timeout > apr_time_from_msec(kMaxDurationMs) || is_strange(connection)) {
+    return false;
+  }
+  const std::uint64_t since_ns = monotonic_ns();
+  if (anything_buffered(filter, park) || becomes_readable(fd, settings.keep_alive_after_ms)) {
+    return false;
+  }
+  return lingerd_is_up(since_ns) &&
+         send_away(connection, park, fd, idle_handoff(settings, connection, timeout, since_ns));
+}
+
+apr_status_t park_filter(ap_filter_t* filter, apr_bucket_brigade* brigade, ap_input_mode_t mode,
+                         apr_read_type_e block, apr_off_t bytes) {
+  if (Connection* ours = connection_of(filter->c)) {
+    Park& park = ours->park;
+    if (park.parked) return APR_EOF;
+    // mod_reqtimeout asks for the first byte, the core for a line.
+    const bool waits =
+        block == APR_BLOCK_READ && (mode == AP_MODE_GETLINE || mode == AP_MODE_SPECULATIVE);
+    if (park.idle_next && waits) {
+      park.idle_next = false;
+      if (parks(filter, park)) return APR_EOF;
+    }
+  }
+  return ap_get_brigade(filter->next, brigade, mode, block, bytes);
+}
+
+bool begins_with(const char* text, const char* word) {
+  return text != nullptr && strncasecmp(text, word, std::strlen(word)) == 0;
+}
+
+// Schemes that authenticate the connection, not the request.
+bool binds_connection(const char* credentials) {
+  return begins_with(credentials, "NTLM") || begins_with(credentials, "Negotiate");
+}
+
+bool binds_connection(const request_rec* request) {
+  for (const char* name : {"Authorization", "Proxy-Authorization"}) {
+    if (binds_connection(apr_table_get(request->headers_in, name))) return true;
+  }
+  for (const char* name : {"WWW-Authenticate", "Proxy-Authenticate"}) {
+    if (binds_connection(apr_table_get(request->err_headers_out, name)) ||
+        binds_connection(apr_table_get(request->headers_out, name))) {
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+void register_park_filter() {
+  ap_register_input_filter(kFilter, park_filter, nullptr,
+                           static_cast<ap_filter_type>(AP_FTYPE_NETWORK - 1));
+}
+
+void add_park_filter(conn_rec* connection) {
+  if (way_back() >= 0) ap_add_input_filter(kFilter, nullptr, nullptr, connection);
+}
+
+int note_for_parking(request_rec* request) {
+  conn_rec* connection = request->connection;
+  Connection* ours = connection_of(connection);
+  if (ours == nullptr || way_back() < 0) return DECLINED;
+  const Settings& settings = settings_of(request->server);
+  ours->park.idle_next = settings.enabled && settings.keep_alive &&
+                         connection->keepalive == AP_CONN_KEEPALIVE && may_offload(request) &&
+                         !binds_connection(request);
+  return DECLINED;
+}
+
+}  // namespace lingerd

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// Parking: an idle keep-alive connection goes to lingerd, and the worker is free. A connection input
+// filter just above the core's: when the next request is asked for and isn't there, it sends the
+// socket away and says that the connection has ended. Where it doubts it does nothing, and the
+// worker waits as ever.
+#pragma once
+
+#include <httpd.h>  // before the others, which need it
+
+#include <apr_buckets.h>
+
+namespace lingerd {
+
+// What a connection knows of its parking.
+struct Park {
+  bool idle_next = false;  // a request that may be followed by parking is done
+  bool parked = false;     // the socket is lingerd's: nobody here may touch it any more
+  apr_bucket_brigade* scratch = nullptr;
+};
+
+void register_park_filter();
+void add_park_filter(conn_rec* connection);
+
+// Hook: log_transaction. Whether the connection may be parked before its next request.
+int note_for_parking(request_rec* request);
+
+}  // namespace lingerd

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "mod_linger/strangers.h"
+
+#include <httpd.h>  // before the others, which need it
+
+#include <apr_network_io.h>
+#include <apr_tables.h>
+#include <http_config.h>
+#include <http_core.h>
+#include <http_protocol.h>
+#include <util_filter.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <string_view>
+#include <vector>
+
+namespace lingerd {
+namespace {
+
+// Modules whose entry in conn_config means nothing from one request to the next: mod_logio counts
+// the bytes of one, mod_reqtimeout starts anew with each and asks the keep-alive count.
+constexpr std::array<std::string_view, 5> kKnownModules{"core.c", "http_core.c", "mod_logio.c",
+                                                        "mod_reqtimeout.c", "mod_so.c"};
+
+// The same for filters, in the chains of the connection: names as httpd keeps them, in lower case.
+constexpr std::array<std::string_view, 6> kKnownFilters{
+    "core_in", "core", "linger_park", "linger_offload", "reqtimeout", "log_input_output"};
+
+std::vector<const module*>& strangers() {
+  static std::vector<const module*> modules;
+  return modules;
+}
+
+bool all_known(const ap_filter_t* filter) {
+  for (; filter != nullptr; filter = filter->next) {
+    if (std::ranges::find(kKnownFilters, std::string_view(filter->frec->name)) ==
+        kKnownFilters.end()) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// Whether the client is whom the socket says: not the one that a PROXY header named.
+bool is_sockets_own(conn_rec* connection) {
+  apr_sockaddr_t* address = nullptr;
+  return apr_socket_addr_get(&address, APR_REMOTE, ap_get_conn_socket(connection)) == APR_SUCCESS &&
+         address == connection->client_addr;
+}
+
+}  // namespace
+
+void learn_strangers(apr_pool_t*, server_rec*) {
+  strangers().clear();
+  for (module** each = ap_loaded_modules; each != nullptr && *each != nullptr; ++each) {
+    const std::string_view name = (*each)->name;
+    if (name.substr(0, 10) == "mod_linger") continue;
+    if (std::ranges::find(kKnownModules, name) == kKnownModules.end()) strangers().push_back(*each);
+  }
+}
+
+bool is_strange(conn_rec* connection) {
+  if (connection->master != nullptr || connection->data_in_output_filters ||
+      connection->clogging_input_filters || !apr_is_empty_table(connection->notes) ||
+      !is_sockets_own(connection) || !all_known(connection->input_filters) ||
+      !all_known(connection->output_filters) ||
+      std::strcmp(ap_get_protocol(connection), AP_PROTOCOL_HTTP1) != 0) {
+    return true;
+  }
+  return std::ranges::any_of(strangers(), [&](const module* each) {
+    return ap_get_module_config(connection->conn_config, each) != nullptr;
+  });
+}
+
+}  // namespace lingerd

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// What else is on a connection. Parking ends one conn_rec and begins another: what other modules
+// keep on it is lost, so a connection with anything on it that isn't known to be harmless stays.
+#pragma once
+
+#include <httpd.h>
+
+namespace lingerd {
+
+// Hook: child_init. Learns which of the loaded modules aren't known.
+void learn_strangers(apr_pool_t* child_pool, server_rec* server);
+
+[[nodiscard]] bool is_strange(conn_rec* connection);
+
+}  // namespace lingerd
