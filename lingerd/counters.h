@@ -87,7 +87,11 @@ struct CounterInfo {
   X(kDeliveryTimedOut, "LingerDeliveryTimedOut", "Delivery timed out", kCounter, kCount,           \
     "lingerd_delivery_timed_out",                                                                  \
     "Offloaded responses given up: no progress for LingerOffloadTimeout, or slower than "          \
-    "--min-rate.")
+    "--min-rate.")                                                                                 \
+  X(kOffloadsRefused, "LingerOffloadsRefused", "Offloads refused", kCounter, kCount,               \
+    "lingerd_offloads_refused",                                                                    \
+    "Responses that lingerd had no room for, so that a worker delivered them. If it rises, raise " \
+    "--offload-memory or --max-connections.")
 
 // What only the module sees; in httpd's shared memory, survives graceful restarts.
 #define LINGER_MODULE_COUNTERS(X)                                                                  \
@@ -149,6 +153,16 @@ class CounterValues {
 };
 using DaemonCounters = CounterValues<DaemonCounter, kDaemonCounters>;
 using ModuleCounters = CounterValues<ModuleCounter, kModuleCounters>;
+
+[[nodiscard]] constexpr std::uint64_t deliveries_under_way(const DaemonCounters& c) {
+  using enum DaemonCounter;
+  return c[kOffloads] - c[kDelivered] - c[kDeliveryAborted] - c[kDeliveryTimedOut];
+}
+
+// Whether one delivery more, with its two descriptors, leaves an eighth of them for lingers.
+[[nodiscard]] constexpr bool has_room_for_delivery(std::uint64_t under_way, std::uint64_t limit) {
+  return 2 * (under_way + 1) <= limit - (limit + 7) / 8;
+}
 
 // The invariant of the daemon's counters: LingerTotal = LingerQueue + every way a linger ends.
 [[nodiscard]] constexpr bool adds_up(const DaemonCounters& c) {

@@ -134,7 +134,7 @@ void Intake::admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted) {
   socklen_t size = sizeof credentials;
   if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return;
   const int raw = fd.get();
-  Peer peer{std::move(fd), credentials.pid, credentials.uid};
+  Peer peer{std::move(fd), credentials.pid, credentials.uid, Offers(lingerer_)};
   if (!allowed(peer.uid)) {
     (void)greet(raw, Verdict::kDenied);
     reject(peer, Complaint::kDenied, "a connection: --allow-user doesn't name this user", now_ns);
@@ -187,7 +187,7 @@ std::size_t Intake::receive(int peer_fd, std::uint32_t epoll_events, std::uint64
 }
 
 // One message of the batch. False: it brought no socket.
-bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick) {
+bool Intake::take(Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick) {
   const mmsghdr& message = buffers().messages[index];
   auto [fd, second] = buffers().descriptors(index);
   Handoff handoff;
@@ -195,13 +195,17 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
   if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 && result == DecodeResult::kOk) {
     result = DecodeResult::kWrongSize;
   }
-  const bool delivers = handoff.kind == RecordKind::kDeliver;
   const bool truncated = (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0;
   SocketId id = 0;
-  Content content;
+  bool arrived = false;
   if (result != DecodeResult::kOk) {
     reject(peer, Complaint::kRecord, describe(result).data(), now_ns);
-  } else if (fd && (bool{second} != delivers ? !(delivers && truncated) : truncated)) {
+  } else if (handoff.kind == RecordKind::kDeliver) {
+    take_offer(peer, fd, second, handoff, truncated, now_ns);
+  } else if (handoff.kind == RecordKind::kBegin) {
+    arrived = !fd && !truncated && peer.offers.begin(handoff.ticket, now_ns);
+    if (!arrived) reject(peer, Complaint::kBegin, "to begin what wasn't offered", now_ns);
+  } else if (fd && (second || truncated)) {
     reject(peer, Complaint::kExtra, "a record with the wrong number of descriptors", now_ns);
   } else if (!fd) {
     reject(peer, Complaint::kNoDescriptor,
@@ -212,32 +216,44 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
            now_ns);
   } else if (!KernelSockets::adopt(fd, id)) {
     reject(peer, Complaint::kDescriptor, "a descriptor that is no connected TCP socket", now_ns);
-  } else if (!delivers) {
-    lingerer_.arrive(id, handoff, now_ns, quick);
-    return true;
-  } else if (KernelSockets::adopt_content(second, handoff, content)) {
-    lingerer_.arrive_with(id, content, handoff, now_ns);
-    return true;
   } else {
-    // The socket is good: its client gets what it has got, and an end.
-    shutdown(static_cast<int>(id), SHUT_WR);
     lingerer_.arrive(id, handoff, now_ns, quick);
-    reject(peer, Complaint::kDescriptor,
-           truncated
-               ? "a record whose second descriptor got lost: this process has too many open, or "
-                 "a policy (SELinux) took it away"
-               : "a response's rest that is neither a sealed memfd nor a file open for "
-                 "reading, or is too short",
-           now_ns);
+    return true;
   }
   KernelSockets::discard(std::move(fd));
   KernelSockets::discard(std::move(second));
-  return false;
+  return arrived;
+}
+
+// A delivery is looked at, and the peer told what came of it. What isn't accepted is discarded by
+// the caller; an answer that doesn't get through is the same to the peer as none.
+void Intake::take_offer(Peer& peer, UniqueFd& socket, UniqueFd& content, const Handoff& handoff,
+                        bool truncated, std::uint64_t now_ns) {
+  Answer answer;
+  answer.ticket = handoff.ticket;
+  if (truncated || !socket || !content) {
+    reject(peer, Complaint::kContent,
+           truncated ? "a delivery whose descriptors got lost, wholly or in part: too many were sent, "
+                       "this process has too many open, or a policy (SELinux) took them away"
+                     : "a delivery without its two descriptors",
+           now_ns);
+  } else if (!KernelSockets::is_clients(socket.get())) {
+    reject(peer, Complaint::kDescriptor, "a descriptor that is no connected TCP socket", now_ns);
+  } else {
+    answer.acceptance = peer.offers.take(socket, content, handoff, now_ns);
+    if (answer.acceptance == Acceptance::kUnfit) {
+      reject(peer, Complaint::kContent,
+             "a response's rest that is neither a sealed memfd nor a file of this machine open for "
+             "reading only, or that is too short",
+             now_ns);
+    }
+  }
+  (void)send(peer.fd.get(), &answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 // From here on the peer's send() fails, and its child lingers itself; what was sent before is still
 // in the queue, and is taken.
-void Intake::retire(const Peer& peer, std::uint64_t now_ns) {
+void Intake::retire(Peer& peer, std::uint64_t now_ns) {
   const int fd = peer.fd.get();
   shutdown(fd, SHUT_RD);
   for (;;) {
@@ -255,17 +271,28 @@ void Intake::retire(const Peer& peer, std::uint64_t now_ns) {
 }
 
 void Intake::close_all(std::uint64_t now_ns) {
-  for (const auto& [fd, peer] : peers_) retire(peer, now_ns);
-  peers_.clear();
+  retire_those([](const Peer&) { return true; }, now_ns);
+}
+
+template <typename Leaves>
+void Intake::retire_those(Leaves leaves, std::uint64_t now_ns) {
+  for (auto it = peers_.begin(); it != peers_.end();) {
+    if (!leaves(it->second)) {
+      ++it;
+      continue;
+    }
+    retire(it->second, now_ns);
+    it = peers_.erase(it);
+  }
+}
+
+void Intake::settle_offers(std::uint64_t now_ns) {
+  retire_those([](const Peer& peer) { return !peer.offers.empty(); }, now_ns);
 }
 
 void Intake::set_allowed(std::vector<uid_t> uids, std::uint64_t now_ns) {
   allowed_uids_ = std::move(uids);
-  std::erase_if(peers_, [&](const auto& entry) {
-    const bool stays = allowed(entry.second.uid);
-    if (!stays) retire(entry.second, now_ns);
-    return !stays;
-  });
+  retire_those([this](const Peer& peer) { return !allowed(peer.uid); }, now_ns);
 }
 
 void Intake::reject(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns) {

@@ -62,6 +62,12 @@ class Lingerer {
   void arrive_with(SocketId id, const Content& content, const Handoff& handoff,
                    std::uint64_t now_ns);
 
+  // Sets memory and descriptors aside for a delivery that is offered. False: there is no room.
+  // Deliveries may have seven of eight descriptors, so that a linger which needs room never ends
+  // one. give_back() before arrive_with(), or when the offer is off.
+  [[nodiscard]] bool set_aside(std::uint64_t memory, std::uint64_t now_ns);
+  void give_back(std::uint64_t memory);
+
   // Looks at every fresh socket: ends those whose client has closed, watches the others.
   void settle(std::uint64_t now_ns);
 
@@ -118,7 +124,9 @@ class Lingerer {
   void carry_in_one(const Carried& carried, std::uint64_t now_ns);
   void enter_queue();
   void note_unsent(SocketId id);
-  [[nodiscard]] std::size_t descriptors() const { return held_ + deliveries_.size(); }
+  [[nodiscard]] std::size_t descriptors() const {
+    return held_ + deliveries_.size() + 2 * set_aside_;
+  }
   void arm_stall(SocketId id, std::uint64_t now_ns);
   void push(SocketId id, std::uint64_t now_ns);
   void delivered(SocketId id, std::uint64_t now_ns);
@@ -140,6 +148,7 @@ class Lingerer {
   std::vector<Slot> slots_;
   std::vector<SocketId> fresh_;
   std::size_t held_ = 0;
+  std::size_t set_aside_ = 0;  // for deliveries, of two descriptors each
   DeadlineQueue idle_;
   DeadlineQueue cap_;
   DeadlineQueue stall_;  // of deliveries, which have neither idle time nor cap

@@ -25,6 +25,7 @@ Record encode(const Handoff& handoff) {
   record.content_offset = handoff.content_offset;
   record.content_length = handoff.content_length;
   record.stall_ms = handoff.stall_ms;
+  record.ticket = handoff.ticket;
   return record;
 }
 
@@ -40,6 +41,10 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
     return DecodeResult::kWrongSize;
   }
   const bool delivers = record.kind == RecordKind::kDeliver;
+  if (record.kind == RecordKind::kBegin) {
+    out = {.kind = RecordKind::kBegin, .ticket = record.ticket};
+    return DecodeResult::kOk;
+  }
   if (record.kind != RecordKind::kLinger && !delivers) return DecodeResult::kUnknownKind;
   if (!good_duration(record.idle_ms) || !good_duration(record.cap_ms)) {
     return DecodeResult::kBadDuration;
@@ -54,6 +59,7 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
     out.content_offset = record.content_offset;
     out.content_length = record.content_length;
     out.stall_ms = record.stall_ms;
+    out.ticket = record.ticket;
   }
   return DecodeResult::kOk;
 }
@@ -85,6 +91,16 @@ GreetingResult decode_greeting(std::span<const std::byte> bytes, std::uint64_t& 
     case Verdict::kFull: return GreetingResult::kFull;
   }
   return GreetingResult::kGarbage;
+}
+
+bool decode_answer(std::span<const std::byte> bytes, Answer& out) {
+  Answer answer;
+  if (bytes.size() != sizeof answer) return false;
+  std::memcpy(&answer, bytes.data(), sizeof answer);
+  if (answer.magic != kAnswerMagic || answer.version != kRecordVersion) return false;
+  if (answer.acceptance > Acceptance::kUnfit) return false;
+  out = answer;
+  return true;
 }
 
 }  // namespace lingerd
