@@ -88,6 +88,10 @@ struct CounterInfo {
     "lingerd_delivery_timed_out",                                                                  \
     "Offloaded responses given up: no progress for LingerOffloadTimeout, or slower than "          \
     "--min-rate.")                                                                                 \
+  X(kOffloadsRefused, "LingerOffloadsRefused", "Offloads refused", kCounter, kCount,               \
+    "lingerd_offloads_refused",                                                                    \
+    "Responses that lingerd had no room for, so that a worker delivered them. If it rises, raise " \
+    "--offload-memory or --max-connections.")                                             \
   X(kParked, "LingerParked", "Idle connections", kGauge, kCount, "lingerd_parked",                 \
     "Keep-alive connections that wait in lingerd for their next request (LingerKeepAlive).")       \
   X(kParkedTotal, "LingerParkedTotal", "Parked", kCounter, kCount, "lingerd_parks",                \
@@ -173,6 +177,16 @@ class CounterValues {
 };
 using DaemonCounters = CounterValues<DaemonCounter, kDaemonCounters>;
 using ModuleCounters = CounterValues<ModuleCounter, kModuleCounters>;
+
+[[nodiscard]] constexpr std::uint64_t deliveries_under_way(const DaemonCounters& c) {
+  using enum DaemonCounter;
+  return c[kOffloads] - c[kDelivered] - c[kDeliveryAborted] - c[kDeliveryTimedOut];
+}
+
+// Whether one delivery more, with its two descriptors, leaves an eighth of them for lingers.
+[[nodiscard]] constexpr bool has_room_for_delivery(std::uint64_t under_way, std::uint64_t limit) {
+  return 2 * (under_way + 1) <= limit - (limit + 7) / 8;
+}
 
 // The invariant of the daemon's counters: LingerTotal = LingerQueue + every way a linger ends.
 [[nodiscard]] constexpr bool adds_up(const DaemonCounters& c) {

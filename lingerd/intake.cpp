@@ -134,7 +134,7 @@ void Intake::admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted) {
   socklen_t size = sizeof credentials;
   if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return;
   const int raw = fd.get();
-  Peer peer{std::move(fd), credentials.pid, credentials.uid};
+  Peer peer{std::move(fd), credentials.pid, credentials.uid, Offers(lingerer_)};
   if (!allowed(peer.uid)) {
     (void)greet(raw, Verdict::kDenied);
     reject(peer, Complaint::kDenied, "a connection: --allow-user doesn't name this user", now_ns);
@@ -187,7 +187,7 @@ std::size_t Intake::receive(int peer_fd, std::uint32_t epoll_events, std::uint64
 }
 
 // One message of the batch. False: it brought no socket that lingers.
-bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick) {
+bool Intake::take(Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick) {
   const mmsghdr& message = buffers().messages[index];
   auto [fd, second] = buffers().descriptors(index);
   Handoff handoff;
@@ -195,12 +195,20 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
   if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 && result == DecodeResult::kOk) {
     result = DecodeResult::kWrongSize;
   }
-  const bool has_second = handoff.kind != RecordKind::kLinger;
   const bool truncated = (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0;
   SocketId id = 0;
+  bool arrived = false;
   if (result != DecodeResult::kOk) {
     reject(peer, Complaint::kRecord, describe(result).data(), now_ns);
-  } else if (fd && (bool{second} != has_second ? !(has_second && truncated) : truncated)) {
+  } else if (handoff.kind == RecordKind::kDeliver) {
+    make_room(2, now_ns);
+    take_offer(peer, fd, second, handoff, truncated, now_ns);
+  } else if (handoff.kind == RecordKind::kIdle) {
+    arrived = take_idle(peer, fd, second, handoff, truncated, now_ns);
+  } else if (handoff.kind == RecordKind::kBegin) {
+    arrived = !fd && !truncated && peer.offers.begin(handoff.ticket, now_ns);
+    if (!arrived) reject(peer, Complaint::kBegin, "to begin what wasn't offered", now_ns);
+  } else if (fd && (second || truncated)) {
     reject(peer, Complaint::kExtra, "a record with the wrong number of descriptors", now_ns);
   } else if (!fd) {
     reject(peer, Complaint::kNoDescriptor,
@@ -211,10 +219,6 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
            now_ns);
   } else if (!KernelSockets::adopt(fd, id)) {
     reject(peer, Complaint::kDescriptor, "a descriptor that is no connected TCP socket", now_ns);
-  } else if (has_second) {
-    const bool lingers = take_with_second(peer, id, second, handoff, truncated, now_ns);
-    KernelSockets::discard(std::move(second));
-    return lingers;
   } else {
     make_room(1, now_ns);
     lingerer_.arrive(id, handoff, now_ns, quick);
@@ -222,30 +226,56 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
   }
   KernelSockets::discard(std::move(fd));
   KernelSockets::discard(std::move(second));
-  return false;
+  return arrived;
 }
 
-// A socket that comes with the rest of its response, or with its way back.
-bool Intake::take_with_second(const Peer& peer, SocketId id, UniqueFd& second,
-                              const Handoff& handoff, bool truncated, std::uint64_t now_ns) {
-  make_room(2, now_ns);
-  const bool delivers = handoff.kind == RecordKind::kDeliver;
-  Content content;
-  if (!delivers && second && parking_.arrive(id, second, handoff, now_ns)) return false;
-  if (delivers && KernelSockets::adopt_content(second, handoff, content)) {
-    lingerer_.arrive_with(id, content, handoff, now_ns);
-    return true;
+// A delivery is looked at, and the peer told what came of it. What isn't accepted is discarded by
+// the caller; an answer that doesn't get through is the same to the peer as none.
+void Intake::take_offer(Peer& peer, UniqueFd& socket, UniqueFd& content, const Handoff& handoff,
+                        bool truncated, std::uint64_t now_ns) {
+  Answer answer;
+  answer.ticket = handoff.ticket;
+  if (truncated || !socket || !content) {
+    reject(peer, Complaint::kContent,
+           truncated ? "a delivery whose descriptors got lost, wholly or in part: too many were sent, "
+                       "this process has too many open, or a policy (SELinux) took them away"
+                     : "a delivery without its two descriptors",
+           now_ns);
+  } else if (!KernelSockets::is_clients(socket.get())) {
+    reject(peer, Complaint::kDescriptor, "a descriptor that is no connected TCP socket", now_ns);
+  } else {
+    answer.acceptance = peer.offers.take(socket, content, handoff, now_ns);
+    if (answer.acceptance == Acceptance::kUnfit) {
+      reject(peer, Complaint::kContent,
+             "a response's rest that is neither a sealed memfd nor a file of this machine open for "
+             "reading only, or that is too short",
+             now_ns);
+    }
   }
-  // The socket is good: its client gets what it has got, and an end.
+  (void)send(peer.fd.get(), &answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+// An idle connection. True: it can't be parked, and lingers instead.
+bool Intake::take_idle(const Peer& peer, UniqueFd& socket, UniqueFd& way_back,
+                       const Handoff& handoff, bool truncated, std::uint64_t now_ns) {
+  SocketId id = 0;
+  if (!socket) {
+    reject(peer, Complaint::kNoDescriptor, "an idle connection whose descriptor got lost", now_ns);
+    return false;
+  }
+  if (!KernelSockets::adopt(socket, id)) {
+    reject(peer, Complaint::kDescriptor, "a descriptor that is no connected TCP socket", now_ns);
+    return false;
+  }
+  make_room(1, now_ns);
+  if (way_back && !truncated && parking_.arrive(id, way_back, handoff, now_ns)) return false;
+  // The socket is good: its client gets an end.
   shutdown(static_cast<int>(id), SHUT_WR);
   lingerer_.arrive(id, handoff, now_ns, true);
-  const char* what = delivers ? "a response's rest that is neither a sealed memfd nor a file open for "
-                                "reading, or is too short"
-                              : "an idle connection whose way back is no socket's name";
-  reject(peer, Complaint::kDescriptor,
-         truncated ? "a record whose second descriptor got lost: this process has too many open, or "
-                     "a policy (SELinux) took it away"
-                   : what,
+  reject(peer, Complaint::kContent,
+         truncated ? "an idle connection whose way back got lost: too many descriptors were sent, "
+                     "this process has too many open, or a policy (SELinux) took it away"
+                   : "an idle connection whose way back is no socket's name",
          now_ns);
   return true;
 }
@@ -260,7 +290,7 @@ void Intake::make_room(std::size_t room, std::uint64_t now_ns) {
 
 // From here on the peer's send() fails, and its child lingers itself; what was sent before is still
 // in the queue, and is taken.
-void Intake::retire(const Peer& peer, std::uint64_t now_ns) {
+void Intake::retire(Peer& peer, std::uint64_t now_ns) {
   const int fd = peer.fd.get();
   shutdown(fd, SHUT_RD);
   for (;;) {
@@ -278,17 +308,28 @@ void Intake::retire(const Peer& peer, std::uint64_t now_ns) {
 }
 
 void Intake::close_all(std::uint64_t now_ns) {
-  for (const auto& [fd, peer] : peers_) retire(peer, now_ns);
-  peers_.clear();
+  retire_those([](const Peer&) { return true; }, now_ns);
+}
+
+template <typename Leaves>
+void Intake::retire_those(Leaves leaves, std::uint64_t now_ns) {
+  for (auto it = peers_.begin(); it != peers_.end();) {
+    if (!leaves(it->second)) {
+      ++it;
+      continue;
+    }
+    retire(it->second, now_ns);
+    it = peers_.erase(it);
+  }
+}
+
+void Intake::settle_offers(std::uint64_t now_ns) {
+  retire_those([](const Peer& peer) { return !peer.offers.empty(); }, now_ns);
 }
 
 void Intake::set_allowed(std::vector<uid_t> uids, std::uint64_t now_ns) {
   allowed_uids_ = std::move(uids);
-  std::erase_if(peers_, [&](const auto& entry) {
-    const bool stays = allowed(entry.second.uid);
-    if (!stays) retire(entry.second, now_ns);
-    return !stays;
-  });
+  retire_those([this](const Peer& peer) { return !allowed(peer.uid); }, now_ns);
 }
 
 void Intake::reject(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns) {

@@ -75,6 +75,25 @@ void Lingerer::arrive_with(SocketId id, const Content& content, const Handoff& h
   push(id, now_ns);
 }
 
+bool Lingerer::set_aside(std::uint64_t memory, std::uint64_t now_ns) {
+  const std::uint64_t taken = counters_[kOffloadMemory];
+  const std::uint64_t limit = counters_[kOffloadMemoryLimit];
+  const bool fits = memory == 0 || (taken <= limit && memory <= limit - taken);
+  if (!fits || !has_room_for_delivery(deliveries_.size() + set_aside_, max_connections_)) {
+    ++counters_[kOffloadsRefused];
+    return false;
+  }
+  make_room(2, now_ns);
+  ++set_aside_;
+  counters_[kOffloadMemory] += memory;
+  return true;
+}
+
+void Lingerer::give_back(std::uint64_t memory) {
+  --set_aside_;
+  counters_[kOffloadMemory] -= memory;
+}
+
 void Lingerer::push(SocketId id, std::uint64_t now_ns) {
   Delivery& delivery = *deliveries_.find(id);
   const PushResult pushed = ops_.push(id, delivery.content);
@@ -392,8 +411,7 @@ void Lingerer::carry_in(const DaemonCounters& counters, std::vector<Carried> soc
   counters_[kQueue] = counters_[kOffloadPending] = counters_[kOffloadMemory] = 0;
   for (const Carried& carried : sockets) carry_in_one(carried, now_ns);
   // Nor has a delivery without its socket or its content been made.
-  const std::uint64_t under_way = counters[kOffloads] - counters[kDelivered] -
-                                  counters[kDeliveryAborted] - counters[kDeliveryTimedOut];
+  const std::uint64_t under_way = deliveries_under_way(counters);
   counters_[kDeliveryAborted] += under_way - std::min<std::uint64_t>(under_way, deliveries_.size());
   // A list stays sorted if it is filled in the order of its deadlines.
   std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.cap_deadline_ms; });

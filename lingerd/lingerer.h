@@ -62,6 +62,12 @@ class Lingerer {
   void arrive_with(SocketId id, const Content& content, const Handoff& handoff,
                    std::uint64_t now_ns);
 
+  // Sets memory and descriptors aside for a delivery that is offered. False: there is no room.
+  // Deliveries may have seven of eight descriptors, so that a linger which needs room never ends
+  // one. give_back() before arrive_with(), or when the offer is off.
+  [[nodiscard]] bool set_aside(std::uint64_t memory, std::uint64_t now_ns);
+  void give_back(std::uint64_t memory);
+
   // Looks at every fresh socket: ends those whose client has closed, watches the others.
   void settle(std::uint64_t now_ns);
 
@@ -100,7 +106,9 @@ class Lingerer {
   // Parking keeps counters among them too.
   [[nodiscard]] DaemonCounters& shared_counters() { return counters_; }
   // Descriptors of sockets and of contents; what a limit counts.
-  [[nodiscard]] std::size_t descriptors() const { return held_ + deliveries_.size(); }
+  [[nodiscard]] std::size_t descriptors() const {
+    return held_ + deliveries_.size() + 2 * set_aside_;
+  }
   // Evicts until there is room for so many.
   void make_room(std::size_t room, std::uint64_t now_ns);
   void count_rejected() { ++counters_[DaemonCounter::kRejected]; }
@@ -144,6 +152,7 @@ class Lingerer {
   std::vector<Slot> slots_;
   std::vector<SocketId> fresh_;
   std::size_t held_ = 0;
+  std::size_t set_aside_ = 0;  // for deliveries, of two descriptors each
   DeadlineQueue idle_;
   DeadlineQueue cap_;
   DeadlineQueue stall_;  // of deliveries, which have neither idle time nor cap

@@ -359,6 +359,7 @@ void Loop::State::reload_settings() {
 // process ends: if no successor can be had, nothing has happened.
 void Loop::State::hand_over() {
   if (!replace || stop_by_ns != 0) return;
+  intake.settle_offers(now);
   lingerer.settle(now);
   try {
     CarriedState state;

@@ -26,6 +26,7 @@ Record encode(const Handoff& handoff) {
   record.content_length = handoff.content_length;
   record.stall_ms = handoff.stall_ms;
   record.keepalives = handoff.keepalives;
+  record.ticket = handoff.ticket;
   return record;
 }
 
@@ -42,6 +43,10 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
   }
   const bool delivers = record.kind == RecordKind::kDeliver;
   const bool idles = record.kind == RecordKind::kIdle;
+  if (record.kind == RecordKind::kBegin) {
+    out = {.kind = RecordKind::kBegin, .ticket = record.ticket};
+    return DecodeResult::kOk;
+  }
   if (record.kind != RecordKind::kLinger && !delivers && !idles) return DecodeResult::kUnknownKind;
   if (!good_duration(record.idle_ms) || !good_duration(record.cap_ms)) {
     return DecodeResult::kBadDuration;
@@ -56,6 +61,7 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
     out.content_offset = record.content_offset;
     out.content_length = record.content_length;
     out.stall_ms = record.stall_ms;
+    out.ticket = record.ticket;
   }
   if (idles) {
     out.stall_ms = record.stall_ms;
@@ -112,6 +118,16 @@ GreetingResult decode_greeting(std::span<const std::byte> bytes, std::uint64_t& 
     case Verdict::kFull: return GreetingResult::kFull;
   }
   return GreetingResult::kGarbage;
+}
+
+bool decode_answer(std::span<const std::byte> bytes, Answer& out) {
+  Answer answer;
+  if (bytes.size() != sizeof answer) return false;
+  std::memcpy(&answer, bytes.data(), sizeof answer);
+  if (answer.magic != kAnswerMagic || answer.version != kRecordVersion) return false;
+  if (answer.acceptance > Acceptance::kUnfit) return false;
+  out = answer;
+  return true;
 }
 
 }  // namespace lingerd

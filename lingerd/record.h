@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The record: one SOCK_SEQPACKET message from an httpd child to lingerd, fixed in size, which
-// carries exactly one descriptor in SCM_RIGHTS; and the greeting that lingerd answers a connection
-// with. Both ends run on one kernel, so integers are in host byte order and times are
-// CLOCK_MONOTONIC. Pure: no system call, no httpd.
+// The record: one SOCK_SEQPACKET message from an httpd child to lingerd, fixed in size, with the
+// descriptors that its kind asks for in SCM_RIGHTS; and what lingerd says to a child: a greeting for
+// a connection, an answer to an offer. Both ends run on one kernel, so integers are in host byte
+// order and times are CLOCK_MONOTONIC. Pure: no system call, no httpd.
 #pragma once
 
 #include <array>
@@ -15,24 +15,29 @@ namespace lingerd {
 
 inline constexpr std::uint32_t kRecordMagic = 0x4c4e4752;    // "LNGR"
 inline constexpr std::uint32_t kGreetingMagic = 0x4c4e4759;  // "LNGY"
+inline constexpr std::uint32_t kAnswerMagic = 0x4c4e4741;    // "LNGA"
 inline constexpr std::uint16_t kRecordVersion = 1;
 
 inline constexpr std::uint32_t kReturnMagic = 0x4c4e4742;    // "LNGB"
 
-// What the peer asks for. Kinds to come use the reserved words of the record; a daemon refuses a
-// kind that it doesn't know.
+// What the peer asks for. A daemon refuses a kind that it doesn't know.
+//
+// A linger that gets lost on its way costs a client nothing that it hasn't got. The rest of a
+// response is another matter: so a delivery is offered first, and lingerd says whether it has room,
+// and whether both descriptors have arrived and are fit for use. Only then it is begun, by a message
+// of its own. Until that has been sent the response is the peer's, and lingerd doesn't touch it.
 enum class RecordKind : std::uint16_t {
-  kLinger = 1,  // the FIN has been sent: drain until the client closes
-  kDeliver =
-      2,  // a second descriptor holds the rest of the response: send it, then the FIN, then drain
-  kIdle = 3,  // keep-alive with nothing to read: hold it until its next request, and send it back to
-              // the listener that a second descriptor (O_PATH) names
+  kLinger = 1,   // one descriptor. The FIN has been sent: drain until the client closes
+  kDeliver = 2,  // two: the socket, and what holds the rest of the response. An offer
+  kIdle = 3,     // two: a keep-alive connection with nothing to read, and what names the way back
+                 // (O_PATH). Hold it until its next request, and send it there
+  kBegin = 32,   // none. The offer of this ticket is lingerd's: send it, then the FIN, then drain
 };
 
 // Both durations, in milliseconds: 1 to kMaxDurationMs. lingerd cuts them down to its --max-time.
 inline constexpr std::uint32_t kMaxDurationMs = 3'600'000;
 
-// As it travels. `reserved` is zero in version 1.
+// As it travels. What a kind doesn't use is zero.
 struct Record {
   std::uint32_t magic = kRecordMagic;
   std::uint16_t version = kRecordVersion;
@@ -48,7 +53,7 @@ struct Record {
   std::uint32_t stall_ms = 0;        // kDeliver: no progress for that long ends it;
                                      // kIdle: KeepAliveTimeout, since handed_off_ns
   std::uint32_t keepalives = 0;      // kIdle: requests that the connection has had
-  std::uint64_t reserved = 0;
+  std::uint64_t ticket = 0;  // kDeliver, kBegin: which offer; the peer's own choice
 };
 static_assert(sizeof(Record) == 64, "the record's size is part of the contract");
 static_assert(offsetof(Record, handed_off_ns) == 24);
@@ -63,6 +68,7 @@ struct Handoff {
   std::uint64_t content_length = 0;
   std::uint32_t stall_ms = 0;
   std::uint32_t keepalives = 0;
+  std::uint64_t ticket = 0;
 };
 
 // A content's offset and length: no response is larger.
@@ -114,7 +120,26 @@ enum class GreetingResult { kWelcome, kDenied, kFull, kOtherVersion, kGarbage };
   return std::uint64_t{1} << static_cast<unsigned>(kind);
 }
 inline constexpr std::uint64_t kAllKinds =
-    bit_of(RecordKind::kLinger) | bit_of(RecordKind::kDeliver) | bit_of(RecordKind::kIdle);
+    bit_of(RecordKind::kLinger) | bit_of(RecordKind::kDeliver) | bit_of(RecordKind::kIdle) |
+    bit_of(RecordKind::kBegin);
+
+// What lingerd says to an offer. Not accepted: it has let go of both descriptors.
+enum class Acceptance : std::uint16_t {
+  kAccepted = 0,
+  kNoRoom = 1,  // no memory left for it (--offload-memory), or no descriptors
+  kUnfit = 2,   // a descriptor that hasn't arrived or isn't what it should be
+};
+
+struct Answer {
+  std::uint32_t magic = kAnswerMagic;
+  std::uint16_t version = kRecordVersion;
+  Acceptance acceptance = Acceptance::kUnfit;
+  std::uint64_t ticket = 0;
+};
+static_assert(sizeof(Answer) == 16, "the answer's size is part of the contract");
+
+// False for anything but an answer.
+[[nodiscard]] bool decode_answer(std::span<const std::byte> bytes, Answer& out);
 
 // An idle connection's way back, as it travels: lingerd connects to httpd's private listener, a
 // Unix stream socket, sends this with the client's descriptor, and closes. What httpd has to know

@@ -168,6 +168,7 @@ void deliveries_table(std::string& out, const DaemonCounters& c) {
   row(out, info(kDeliveryAborted), c[kDeliveryAborted], c[kOffloads]);
   row(out, info(kDeliveryTimedOut), c[kDeliveryTimedOut], c[kOffloads]);
   footer(out, "Offloaded", c[kOffloads]);
+  if (c[kOffloadsRefused]) row(out, info(kOffloadsRefused), c[kOffloadsRefused], 0, "linger-look");
   out += "</table><small>" + escaped(info(kOffloadPending).label) + ": " +
          bytes_text(c[kOffloadPending]) + " of " + bytes_text(c[kOffloadBytes]) + ". " +
          escaped(info(kOffloadMemory).label) + ": " + bytes_text(c[kOffloadMemory]) +

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,6 +52,27 @@ bool was_connected(int fd) {
   }
 }
 
+// Reading from it waits for a disk at most. A file server that is away would hold up every client;
+// so might whatever stands behind FUSE. The list is of what is known to be fine.
+bool is_local(int fd) {
+  static constexpr std::array<unsigned long, 11> kLocal = {
+      0x01021994,  // tmpfs, and each memfd
+      0x858458f6,  // ramfs
+      0xef53,      // ext2, ext3, ext4
+      0x58465342,  // XFS
+      0x9123683e,  // Btrfs
+      0xca451a4e,  // bcachefs
+      0x2fc12fc1,  // ZFS
+      0xf2f52010,  // F2FS
+      0x794c7630,  // overlayfs
+      0x73717368,  // SquashFS
+      0xe0f5e1e2,  // EROFS
+  };
+  struct statfs system {};
+  return fstatfs(fd, &system) == 0 &&
+         std::ranges::find(kLocal, static_cast<unsigned long>(system.f_type)) != kLocal.end();
+}
+
 // With SO_LINGER set, by another module or by a peer that kept a copy, close() would wait for the
 // client and hold up everybody. As late as possible: a copy can set it at any time.
 void close_at_once(int fd) {
@@ -61,20 +83,24 @@ void close_at_once(int fd) {
 
 }  // namespace
 
+bool KernelSockets::is_clients(int fd) {
+  return was_connected(fd);
+}
+
 bool KernelSockets::adopt(UniqueFd& fd, SocketId& id) {
   if (!was_connected(fd.get())) return false;
   id = static_cast<SocketId>(fd.release());
   return true;
 }
 
-bool KernelSockets::adopt_content(UniqueFd& fd, const Handoff& handoff, Content& content) {
+bool KernelSockets::examine_content(int fd, const Handoff& handoff, Content& content) {
   constexpr int kSeals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK;
   struct stat file {};
-  if (fstat(fd.get(), &file) != 0 || !S_ISREG(file.st_mode) || file.st_size < 0) return false;
-  const int seals = fcntl(fd.get(), F_GET_SEALS);
+  if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) || file.st_size < 0) return false;
+  const int seals = fcntl(fd, F_GET_SEALS);
   const bool sealed = seals >= 0 && (seals & kSeals) == kSeals;
-  const bool read_only = (fcntl(fd.get(), F_GETFL) & (O_ACCMODE | O_PATH)) == O_RDONLY;
-  if (!sealed && !read_only) return false;
+  const bool read_only = (fcntl(fd, F_GETFL) & (O_ACCMODE | O_PATH)) == O_RDONLY;
+  if (!(sealed || read_only) || !is_local(fd)) return false;
   const auto size = static_cast<std::uint64_t>(file.st_size);
   if (handoff.content_offset > size || handoff.content_length > size - handoff.content_offset) {
     return false;
@@ -82,7 +108,6 @@ bool KernelSockets::adopt_content(UniqueFd& fd, const Handoff& handoff, Content&
   content.memory = sealed ? static_cast<std::uint64_t>(file.st_blocks) * 512 : 0;
   content.offset = handoff.content_offset;
   content.left = handoff.content_length;
-  content.id = static_cast<SocketId>(fd.release());
   return true;
 }
 

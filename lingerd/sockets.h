@@ -19,9 +19,13 @@ class KernelSockets final : public SocketOps {
   // the caller's, if it is no TCP socket that was connected, whatever else it is.
   [[nodiscard]] static bool adopt(UniqueFd& fd, SocketId& id);
 
-  // The same for the rest of a response: a memfd that nobody can change any more, or a file that is
-  // open for reading only; long enough for what the record says. False otherwise.
-  [[nodiscard]] static bool adopt_content(UniqueFd& fd, const Handoff& handoff, Content& content);
+  // Whether it is one that adopt() takes.
+  [[nodiscard]] static bool is_clients(int fd);
+
+  // Whether a descriptor can hold the rest of a response: a memfd that nobody can change any more,
+  // or a file of this machine that is open for reading only; long enough for what the record says.
+  // Fills `content`, but for its number.
+  [[nodiscard]] static bool examine_content(int fd, const Handoff& handoff, Content& content);
 
   // Whether a descriptor is one of these rather than a socket.
   [[nodiscard]] static bool is_content(int fd);

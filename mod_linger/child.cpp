@@ -96,6 +96,7 @@ void announce(Obstacle obstacle, int error, std::uint64_t now_ns) {
                    path, reason);
       break;
     case Obstacle::kGreeting:
+    case Obstacle::kRefused:
     case Obstacle::kNone: break;
   }
 }
@@ -106,7 +107,9 @@ bool lingerd_has_room(std::uint64_t bytes) {
   const DaemonCounters& counters = status.snapshot.counters;
   const std::uint64_t taken = counters[DaemonCounter::kOffloadMemory];
   const std::uint64_t limit = counters[DaemonCounter::kOffloadMemoryLimit];
-  return status.liveness == Liveness::kUp && taken < limit && bytes <= limit - taken;
+  const bool fits = bytes == 0 || (taken < limit && bytes <= limit - taken);
+  return status.liveness == Liveness::kUp && fits &&
+         has_room_for_delivery(deliveries_under_way(counters), counters[DaemonCounter::kQueueLimit]);
 }
 
 void log_back(const Tally::Change& change) {

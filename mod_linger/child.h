@@ -30,8 +30,8 @@ inline void announce_up() {
   if (const auto change = this_child().tally->found_up()) log_back(*change);
 }
 
-// Whether lingerd's --offload-memory has room for so many bytes more, by its stats page. Workers
-// ask before they hand over: together they may overshoot by what they hand over in the same moment.
+// Whether lingerd has room for one delivery more, with so many bytes in memory, by its stats page.
+// It has the last word when the delivery is offered; this is the time to leave a response to httpd.
 [[nodiscard]] bool lingerd_has_room(std::uint64_t bytes);
 
 [[nodiscard]] std::uint64_t monotonic_ns();

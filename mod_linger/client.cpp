@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <span>
@@ -36,25 +37,88 @@ Client::Result Client::start(std::uint64_t now_ns) {
   return read_greeting(now_ns);
 }
 
-Client::Result Client::hand_off(std::span<const int> descriptors, const Handoff& handoff,
-                                std::uint64_t now_ns, std::uint64_t times_up) {
+Client::Result Client::hand_off(int socket, const Handoff& handoff, std::uint64_t now_ns,
+                                std::uint64_t times_up) {
+  return send_anew(std::span(&socket, 1), handoff, now_ns, times_up);
+}
+
+Client::Result Client::park(int socket, int way_back, const Handoff& handoff, std::uint64_t now_ns,
+                            std::uint64_t times_up) {
+  const std::array<int, 2> descriptors{socket, way_back};
+  return send_anew(descriptors, handoff, now_ns, times_up);
+}
+
+// By way of a new connection if the one that there was has gone.
+Client::Result Client::send_anew(std::span<const int> descriptors, const Handoff& handoff,
+                                 std::uint64_t now_ns, std::uint64_t times_up) {
   if (state_.load(std::memory_order_acquire) != State::kReady) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return {Obstacle::kGreeting};  // another thread is at it
     const Result result = make_ready(now_ns, times_up);
     if (result.obstacle != Obstacle::kNone) return result;
   }
-  // A delivery that an older lingerd refuses is a response lost, and an idle connection a request.
-  if (!takes(handoff.kind)) return {Obstacle::kOtherVersion};
-  Result result = send(descriptors, handoff);
+  // What an older lingerd refuses is gone.
+  if (handoff.kind != RecordKind::kLinger && !takes(handoff.kind)) return {Obstacle::kOtherVersion};
+  const Result result = send(descriptors, handoff);
   if (result.obstacle != Obstacle::kDown) return result;
   // lingerd went away since the last hand-off; a new one may be there already.
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return {Obstacle::kDown, result.error, false};  // another thread is at it
-  backoff_.reset();
-  result = connect(now_ns);
-  if (result.obstacle == Obstacle::kGreeting) result = read_greeting(now_ns);
-  if (result.obstacle != Obstacle::kNone) return result;
-  if (!takes(handoff.kind)) return {Obstacle::kOtherVersion};
+  const Result again = reconnect(now_ns);
+  if (again.obstacle != Obstacle::kNone) return again;
+  if (handoff.kind != RecordKind::kLinger && !takes(handoff.kind)) return {Obstacle::kOtherVersion};
   return send(descriptors, handoff);
+}
+
+// One offer at a time: the lock is held until its answer has come, so that nobody replaces the
+// connection meanwhile, or reads what is for another.
+Client::Result Client::deliver(int socket, int content, Handoff handoff, std::uint64_t now_ns,
+                               std::uint64_t times_up) {
+  const std::scoped_lock lock(mutex_);
+  if (const Result result = make_ready(now_ns, times_up); result.obstacle != Obstacle::kNone) {
+    return result;
+  }
+  const std::array<int, 2> descriptors{socket, content};
+  handoff.kind = RecordKind::kDeliver;
+  handoff.ticket = ++ticket_;
+  const Result result = offer(descriptors, handoff, now_ns);
+  if (result.obstacle != Obstacle::kDown) return result;
+  const Result again = reconnect(now_ns);
+  return again.obstacle == Obstacle::kNone ? offer(descriptors, handoff, now_ns) : again;
+}
+
+// Where anything but a refusal goes wrong the connection is given up, and with it the offer: lingerd
+// forgets what a connection that is gone has offered.
+Client::Result Client::offer(std::span<const int> descriptors, const Handoff& handoff,
+                             std::uint64_t now_ns) {
+  if (!delivers()) return {Obstacle::kOtherVersion};
+  const Result offered = send(descriptors, handoff);
+  if (offered.obstacle != Obstacle::kNone) return offered;
+  const std::optional<Acceptance> acceptance = wait_for_answer(handoff.ticket);
+  if (!acceptance) {
+    const bool silent = errno == EAGAIN;
+    return disconnect({silent ? Obstacle::kBusy : Obstacle::kDown, errno, true}, now_ns);
+  }
+  if (*acceptance != Acceptance::kAccepted) {
+    return {Obstacle::kRefused, *acceptance == Acceptance::kUnfit ? EBADF : ENOSPC, false};
+  }
+  const Result begun = send({}, {.kind = RecordKind::kBegin, .ticket = handoff.ticket});
+  if (begun.obstacle == Obstacle::kNone) return begun;
+  return disconnect(begun, now_ns);
+}
+
+// None: errno says why.
+std::optional<Acceptance> Client::wait_for_answer(std::uint64_t ticket) {
+  pollfd waiting{fd_.get(), POLLIN, 0};
+  while (poll(&waiting, 1, kAnswerWaitMs) < 0 && errno == EINTR) {
+  }
+  Answer answer;
+  const ssize_t n = recv(fd_.get(), &answer, sizeof answer, MSG_DONTWAIT);
+  if (n < 0) return std::nullopt;
+  const auto bytes = std::as_bytes(std::span(&answer, 1)).first(static_cast<std::size_t>(n));
+  if (decode_answer(bytes, answer) && answer.ticket == ticket) return answer.acceptance;
+  errno = ECONNRESET;
+  return std::nullopt;
 }
 
 Client::Result Client::send(std::span<const int> descriptors, const Handoff& handoff) {
@@ -64,20 +128,20 @@ Client::Result Client::send(std::span<const int> descriptors, const Handoff& han
   msghdr message{};
   message.msg_iov = &vector;
   message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = CMSG_LEN(descriptors.size_bytes());
-  auto* header = reinterpret_cast<cmsghdr*>(control);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(descriptors.size_bytes());
-  std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size_bytes());
+  if (!descriptors.empty()) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_LEN(descriptors.size_bytes());
+    auto* header = reinterpret_cast<cmsghdr*>(control);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+    std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size_bytes());
+  }
   if (sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return {};
   return {is_gone(errno) ? Obstacle::kDown : obstacle_of(errno), errno, true};
 }
 
 Client::Result Client::make_ready(std::uint64_t now_ns, std::uint64_t times_up) {
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) return {Obstacle::kGreeting};  // another thread is at it
   switch (state_.load(std::memory_order_relaxed)) {
     case State::kReady: return {};
     case State::kGreeting: return read_greeting(now_ns);
@@ -86,6 +150,12 @@ Client::Result Client::make_ready(std::uint64_t now_ns, std::uint64_t times_up) 
   const bool up_elsewhere = times_up != times_up_;
   times_up_ = times_up;
   if (!up_elsewhere && !backoff_.may_try(now_ns)) return {last_.obstacle, last_.error, false};
+  const Result result = connect(now_ns);
+  return result.obstacle == Obstacle::kGreeting ? read_greeting(now_ns) : result;
+}
+
+Client::Result Client::reconnect(std::uint64_t now_ns) {
+  backoff_.reset();
   const Result result = connect(now_ns);
   return result.obstacle == Obstacle::kGreeting ? read_greeting(now_ns) : result;
 }

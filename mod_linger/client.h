@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // This child's connection to lingerd: opened when the child starts, shared by its threads, reopened
-// when it breaks. Never blocks after the child's start.
+// when it breaks. A hand-off never waits for lingerd; an offer of a delivery does, for a moment, in a
+// worker that would else wait for a slow client.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <span>
 
 #include "lingerd/record.h"
@@ -30,9 +32,16 @@ class Client {
   Result start(std::uint64_t now_ns);
 
   // Sends the socket. kNone: lingerd has it. Thread-safe. `times_up` is Tally::times_up().
-  // `descriptors`: the socket, and for a delivery its content, for an idle connection its way back.
-  Result hand_off(std::span<const int> descriptors, const Handoff& handoff, std::uint64_t now_ns,
-                  std::uint64_t times_up);
+  Result hand_off(int socket, const Handoff& handoff, std::uint64_t now_ns, std::uint64_t times_up);
+
+  // The same for an idle connection, with what names its way back.
+  Result park(int socket, int way_back, const Handoff& handoff, std::uint64_t now_ns,
+              std::uint64_t times_up);
+
+  // Offers the socket with the rest of a response, in `content`. kNone: lingerd delivers it. Anything
+  // else: it never will. kRefused with EBADF: it has no use for this content, or for the socket.
+  Result deliver(int socket, int content, Handoff handoff, std::uint64_t now_ns,
+                 std::uint64_t times_up);
 
   // Whether the lingerd that we are connected to takes records of this kind.
   [[nodiscard]] bool takes(RecordKind kind) const {
@@ -43,10 +52,16 @@ class Client {
 
  private:
   static constexpr int kGreetingWaitMs = 250;
+  static constexpr int kAnswerWaitMs = 250;
   enum class State { kDisconnected, kGreeting, kReady };
 
   Result send(std::span<const int> descriptors, const Handoff& handoff);
+  Result send_anew(std::span<const int> descriptors, const Handoff& handoff, std::uint64_t now_ns,
+                   std::uint64_t times_up);
   Result make_ready(std::uint64_t now_ns, std::uint64_t times_up);
+  Result reconnect(std::uint64_t now_ns);
+  Result offer(std::span<const int> descriptors, const Handoff& handoff, std::uint64_t now_ns);
+  [[nodiscard]] std::optional<Acceptance> wait_for_answer(std::uint64_t ticket);
   Result connect(std::uint64_t now_ns);
   Result read_greeting(std::uint64_t now_ns);
   Result disconnect(Result why, std::uint64_t now_ns);
@@ -61,6 +76,7 @@ class Client {
   Result last_;                          // why there is no connection, or the one before had failed
   Backoff backoff_;
   std::uint64_t times_up_ = 0;  // at the last failure
+  std::uint64_t ticket_ = 0;    // of the last offer
 };
 
 }  // namespace lingerd

@@ -14,7 +14,6 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <span>
 
@@ -76,6 +75,7 @@ const char* words(Obstacle obstacle) {
     case Obstacle::kOtherVersion: return "lingerd is of another version";
     case Obstacle::kBusy: return "lingerd is busy";
     case Obstacle::kGreeting: return "lingerd has not answered yet";
+    case Obstacle::kRefused: return "lingerd has refused it";
     case Obstacle::kDenied: return "access to lingerd is denied";
     case Obstacle::kNone: break;
   }
@@ -129,7 +129,7 @@ void part_with(conn_rec* connection, const Settings& settings, int fd) {
   }
   const Handoff handoff = handoff_for(connection, settings, fin_ns);
   const Client::Result result =
-      child.client->hand_off(std::span(&fd, 1), handoff, fin_ns, child.tally->times_up());
+      child.client->hand_off(fd, handoff, fin_ns, child.tally->times_up());
   if (result.obstacle != Obstacle::kNone) {
     fall_back(connection, settings, result, fin_ns);
     return;
@@ -151,25 +151,33 @@ std::uint32_t stall_ms_for(const Settings& settings, const server_rec* server) {
       std::clamp<apr_int64_t>(apr_time_as_msec(server->timeout), 1, kMaxDurationMs));
 }
 
-// The socket goes with the rest of the response, and lingerd sends the FIN behind it. False: it has
-// to be sent here, and then the socket goes the usual way.
+Client::Result offer(Backlog& backlog, Handoff handoff, int fd) {
+  if (!backlog.seal()) return {Obstacle::kRefused, errno, false};
+  const Child& child = this_child();
+  handoff.content_offset = backlog.offset();
+  handoff.content_length = backlog.left();
+  return child.client->deliver(fd, backlog.descriptor(), handoff, monotonic_ns(),
+                               child.tally->times_up());
+}
+
+// The socket goes with the rest of the response, and lingerd sends the FIN behind it. False: what is
+// left by now has to be sent here, and then the socket goes the usual way.
 bool deliver(conn_rec* connection, Backlog& backlog, const Settings& settings,
              const server_rec* server, int fd) {
   Child& child = this_child();
   const std::uint64_t now_ns = monotonic_ns();
   if (backlog.send(fd) != Backlog::Result::kWouldBlock) return false;
-  // A file's rest takes no memory.
-  if (!backlog.is_file() && !lingerd_has_room(backlog.left())) return false;
-  if (!backlog.seal()) return false;
   Handoff handoff = handoff_for(connection, settings, now_ns);
-  handoff.kind = RecordKind::kDeliver;
-  handoff.content_offset = backlog.offset();
-  handoff.content_length = backlog.left();
   handoff.stall_ms = stall_ms_for(settings, server);
-  const std::array<int, 2> descriptors{fd, backlog.descriptor()};
-  const Client::Result result =
-      child.client->hand_off(descriptors, handoff, now_ns, child.tally->times_up());
+  Client::Result result = offer(backlog, handoff, fd);
+  // A file of another kind of file system, or one that a policy (SELinux) keeps from lingerd.
+  if (result.obstacle == Obstacle::kRefused && result.error == EBADF && backlog.is_file() &&
+      backlog.left() <= settings.offload_max && backlog.read_file() == Backlog::Result::kDone) {
+    result = offer(backlog, handoff, fd);
+  }
   if (result.obstacle != Obstacle::kNone) {
+    ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection, "the rest is left to Apache: %s",
+                  words(result.obstacle));
     if (result.fresh) announce(result.obstacle, result.error, now_ns);
     return false;
   }
@@ -178,7 +186,7 @@ bool deliver(conn_rec* connection, Backlog& backlog, const Settings& settings,
   announce_up();
   ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
                 "handed off to lingerd with %" APR_UINT64_T_FMT " bytes to deliver",
-                static_cast<apr_uint64_t>(handoff.content_length));
+                static_cast<apr_uint64_t>(backlog.left()));
   return true;
 }
 
@@ -218,10 +226,8 @@ int pre_close(conn_rec* connection) {
     return DONE;
   }
   Offload& offload = ours->offload;
-  // Without a scoreboard handle this is event's listener thread, which must not wait.
   if (!offload.backlog.empty() && !deliver(connection, offload.backlog, settings, server, fd) &&
-      (connection->sbh == nullptr || !send_backlog_here(connection, offload))) {
-    connection->aborted = 1;
+      !send_backlog_here(connection, offload)) {
     count_broken(connection);
     return DONE;
   }

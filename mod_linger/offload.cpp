@@ -129,6 +129,12 @@ bool may_offload(const request_rec* request) {
 }
 
 bool send_backlog_here(conn_rec* connection, Offload& offload) {
+  if (offload.backlog.empty()) return true;
+  // Without a scoreboard handle this is the listener thread of an older event, which must not wait.
+  if (connection->sbh == nullptr) {
+    connection->aborted = 1;
+    return false;
+  }
   return wait_until_left(connection, offload.backlog, 0) == APR_SUCCESS;
 }
 

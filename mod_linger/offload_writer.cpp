@@ -277,6 +277,7 @@ apr_status_t OffloadWriter::write_file(apr_bucket* bucket, bool& done) {
   if (result == Result::kBroken) return broken(errno);
   done = result == Result::kDone;
   if (done) return APR_SUCCESS;
+  if (!lingerd_has_room(0)) return hand_back(sent);
   if (part.can_travel() && backlog_.hold_file(part) == Result::kDone) {
     count_out(connection_, part.length);
     done = true;

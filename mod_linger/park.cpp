@@ -76,10 +76,9 @@ Handoff idle_handoff(const Settings& settings, conn_rec* connection, apr_interva
 
 bool send_away(conn_rec* connection, Park& park, int fd, const Handoff& handoff) {
   Child& child = this_child();
-  const std::array<int, 2> descriptors{fd, way_back()};
   const std::uint64_t now_ns = monotonic_ns();
   const Client::Result result =
-      child.client->hand_off(descriptors, handoff, now_ns, child.tally->times_up());
+      child.client->park(fd, way_back(), handoff, now_ns, child.tally->times_up());
   if (result.obstacle != Obstacle::kNone) {
     if (result.fresh) announce(result.obstacle, result.error, now_ns);
     return false;

@@ -9,6 +9,7 @@
 #include <http_config.h>
 #include <http_core.h>
 #include <http_log.h>
+#include <http_main.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>

@@ -5,16 +5,19 @@ import fcntl
 import os
 import signal
 import socket
+import threading
+import time
 
 import pytest
 
 from harness import clients
 from harness.bystander import Bystander
-from harness.record import DELIVER, WELCOME, Child, record, tcp_pair
+from harness.record import (ACCEPTED, DELIVER, NO_ROOM, UNFIT, WELCOME, Child, record,
+                            tcp_pair)
 from harness.stats import adds_up, deliveries_under_way, read_page
 from harness.waiting import wait_equal, wait_until
 
-MANY = int(os.environ.get("OFFLOAD_READERS", "300"))
+MANY = int(os.environ.get("OFFLOAD_READERS", "2000"))
 SIZE = 3_000_000
 BODY = b"".join(b"%08d" % i for i in range(SIZE // 8))
 F_ADD_SEALS = 1033
@@ -41,15 +44,30 @@ def small_pair():
     return client, server
 
 
-def deliver(child, content, *, offset=0, length=SIZE, stall_ms=60_000, more=(), **fields):
-    """The client's end of a connection that comes with `content`, which is closed here."""
-    client, server = small_pair()
-    child.send(record(kind=DELIVER, offset=offset, length=length, stall_ms=stall_ms, **fields),
-               [server, *([content] if content is not None else []), *more])
-    server.close()
+def offer(child, server, content, *, length=SIZE, stall_ms=60_000, **fields):
+    """lingerd's answer; `content` is closed here."""
+    answer = child.offer(server, content, length=length, stall_ms=stall_ms, **fields)
     if content is not None:
         os.close(content)
+    return answer
+
+
+def deliver(child, content, *, ticket=7, **fields):
+    """The client's end of a connection that comes with `content`, which is closed here."""
+    client, server = small_pair()
+    assert offer(child, server, content, ticket=ticket, **fields) == ACCEPTED
+    child.begin(ticket)
+    server.close()
     return client
+
+
+def still_ours(client, server):
+    """An offer that came to nothing: lingerd has done nothing to the connection."""
+    sender = threading.Thread(target=lambda: (server.sendall(BODY), server.close()), daemon=True)
+    sender.start()
+    with client:
+        assert clients.read_to_fin(client) == BODY
+    sender.join()
 
 
 @pytest.fixture(name="lingerd")
@@ -137,14 +155,15 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_contents(lingerd, child, tmp_path, kind):
-    """Refused and counted; the client gets an end, not a byte of it; nothing stays; and nobody else
+    """Refused and counted, and the response is still the worker's; nothing stays; and nobody else
     notices."""
     fds = len(lingerd.fds())
     with Bystander(lingerd):
-        client = deliver(child, HOSTILE[kind](tmp_path))
-        with client:
-            assert clients.read_to_fin(client) == b""
-        wait_until(lambda: lingerd.counters()["LingerRejected"] == 1, "counted")
+        client, server = small_pair()
+        assert offer(child, server, HOSTILE[kind](tmp_path)) == UNFIT
+        child.begin()  # all the same
+        wait_until(lambda: lingerd.counters()["LingerRejected"] == 2, "counted")
+        still_ours(client, server)
     counters = lingerd.counters()
     assert counters["LingerOffloads"] == counters["LingerOffloadPending"] == 0
     wait_nothing_left(lingerd, fds)
@@ -155,12 +174,13 @@ def test_hostile_contents(lingerd, child, tmp_path, kind):
     {"offset": SIZE}, {"offset": 1}, {"stall_ms": 0}, {"stall_ms": 3_600_001}])
 def test_hostile_numbers(lingerd, child, fields):
     fds = len(lingerd.fds())
-    with deliver(child, memfd(), **fields) as client:
-        try:
-            assert clients.read_to_fin(client) == b""
-        except ConnectionResetError:
-            pass
-        wait_until(lambda: lingerd.counters()["LingerRejected"] == 1, "counted")
+    client, server = small_pair()
+    content = memfd()
+    child.send(record(kind=DELIVER, **{"length": SIZE, "stall_ms": 60_000, **fields}),
+               [server, content])
+    os.close(content)
+    wait_until(lambda: lingerd.counters()["LingerRejected"] == 1, "counted")
+    still_ours(client, server)
     wait_nothing_left(lingerd, fds)
 
 
@@ -169,15 +189,114 @@ def test_wrong_number_of_descriptors(lingerd, child, more):
     """None beside the socket; or too many."""
     fds = len(lingerd.fds())
     extra = [pipe_end() for _ in range(more)]
-    with deliver(child, memfd() if more else None, more=extra) as client:
-        try:
-            assert clients.read_to_fin(client) == b""
-        except ConnectionResetError:
-            pass
+    client, server = small_pair()
+    assert offer(child, server, memfd() if more else None, more=extra) == UNFIT
     for fd in extra:
         os.close(fd)
     wait_until(lambda: lingerd.counters()["LingerRejected"] == 1, "counted")
+    still_ours(client, server)
     wait_nothing_left(lingerd, fds)
+
+
+def test_an_offer_is_the_peers_until_it_is_begun(lingerd, child):
+    """No byte before that; and none at all if the peer goes, thinks better of it, or means another
+    one. Would catch a response that two send."""
+    fds = len(lingerd.fds())
+    client, server = small_pair()
+    assert offer(child, server, memfd(), ticket=1) == ACCEPTED
+    child.begin(2)
+    wait_until(lambda: lingerd.counters()["LingerRejected"] == 1, "there is no such offer")
+    assert lingerd.counters()["LingerOffloadMemory"] >= SIZE
+    with Child(lingerd.socket_path) as other:
+        other.greeting()
+        other.begin(1)
+        wait_until(lambda: lingerd.counters()["LingerRejected"] == 2, "it is another's")
+        gone, ours = small_pair()
+        assert offer(other, ours, memfd(), ticket=1) == ACCEPTED
+    wait_until(lambda: lingerd.counters()["LingerOffloadMemory"] < 2 * SIZE, "forgotten")
+    still_ours(gone, ours)
+    child.begin(1)
+    server.close()
+    with client:
+        assert clients.read_to_fin(client) == BODY
+    child.begin(1)
+    wait_until(lambda: lingerd.counters()["LingerRejected"] == 3, "it has begun")
+    wait_nothing_left(lingerd, fds)
+    assert lingerd.counters()["LingerOffloads"] == 1
+
+
+@pytest.mark.parametrize("last_words", ["SIGTERM", "SIGUSR2"])
+def test_offers_when_lingerd_goes(lingerd, child, last_words):
+    """What has been begun is delivered; what hasn't stays with the peer, which finds out."""
+    clients_and_servers = [small_pair() for _ in range(3)]
+    for i, (_, server) in enumerate(clients_and_servers):
+        assert offer(child, server, memfd(), ticket=i) == ACCEPTED
+    os.kill(lingerd.pid, signal.SIGSTOP)
+    child.begin(1)
+    os.kill(lingerd.pid, getattr(signal, last_words))
+    os.kill(lingerd.pid, signal.SIGCONT)
+    wait_until(lambda: any(words in lingerd.log.text() for words in ("stopping", "took over")),
+               "it goes")
+    with pytest.raises(OSError):  # on the heels of the signal it may take a moment
+        while True:
+            child.begin(99)
+            time.sleep(0.01)
+    clients_and_servers[1][1].close()
+    assert clients.read_to_fin(clients_and_servers[1][0]) == BODY
+    clients_and_servers[1][0].close()
+    for i in (0, 2):
+        still_ours(*clients_and_servers[i])
+    if last_words == "SIGTERM":
+        assert lingerd.wait() == 0
+    else:
+        wait_equal(lingerd.queue, 0, "sockets")
+        assert lingerd.counters()["LingerOffloads"] == 1
+
+
+def test_memory_has_a_limit(sandbox):
+    """However many offer at the same time: what has been accepted never exceeds it, and files don't
+    count. Would catch a limit that is looked at before others have come."""
+    lingerd = sandbox.lingerd("--offload-memory", "10M")
+    path = lingerd.socket_path.parent / "file"
+    path.write_bytes(BODY)
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        pairs = [small_pair() for _ in range(8)]
+        for i, (_, server) in enumerate(pairs):
+            content = memfd()
+            child.send(record(kind=DELIVER, length=SIZE, stall_ms=60_000, ticket=i),
+                       [server, content])
+            os.close(content)
+        assert [child.answer(i) for i in range(8)] == [ACCEPTED] * 3 + [NO_ROOM] * 5
+        counters = lingerd.counters()
+        assert counters["LingerOffloadMemory"] <= 10 << 20
+        assert (counters["LingerOffloadsRefused"], counters["LingerRejected"]) == (5, 0)
+        readers = []
+        for i in range(3):
+            child.begin(i)
+            pairs[i][1].close()
+            readers.append(pairs[i][0])
+        readers.append(deliver(child, os.open(path, os.O_RDONLY)))
+        for client in readers:
+            assert clients.read_to_fin(client) == BODY
+            client.close()
+        wait_until(lambda: lingerd.counters()["LingerOffloadMemory"] == 0, "all is given back")
+        with deliver(child, memfd()) as client:  # and there is room again
+            assert clients.read_to_fin(client) == BODY
+        for client, server in pairs[3:]:
+            still_ours(client, server)
+
+
+def test_a_peer_has_few_offers(lingerd, child):
+    """More than any child makes: they would cost descriptors."""
+    one = memfd()
+    pairs = [small_pair() for _ in range(20)]
+    answers = [offer(child, server, os.dup(one), ticket=i) for i, (_, server) in enumerate(pairs)]
+    os.close(one)
+    assert answers == [ACCEPTED] * 16 + [NO_ROOM] * 4
+    for pair in pairs:
+        for end in pair:
+            end.close()
 
 
 def test_content_with_a_plain_linger(lingerd, child):
@@ -288,22 +407,28 @@ def test_sigterm_has_a_limit(sandbox):
 
 
 def test_a_full_table_ends_lingers_before_responses(sandbox):
-    """Each delivery has two descriptors. Would catch an eviction that loses a response while there
+    """Each delivery has two descriptors; the last eighth is for lingers. Would catch an eviction that loses a response while there
     are lingers to end, and a delivery whose content got lost for want of descriptors."""
     lingerd = sandbox.lingerd("--max-connections", "20")
     with Child(lingerd.socket_path) as child:
         child.greeting()
         lingering = [child.lingering_client(idle_ms=600_000, cap_ms=600_000) for _ in range(20)]
         wait_until(lambda: lingerd.queue() == 20, "full")
-        readers = [deliver(child, memfd(), idle_ms=600_000, cap_ms=600_000) for _ in range(10)]
-        wait_taken(lingerd, 10)
+        readers = [deliver(child, memfd(), idle_ms=600_000, cap_ms=600_000) for _ in range(8)]
+        wait_taken(lingerd, 8)
         counters = lingerd.counters()
-        assert (counters["LingerQueue"], counters["LingerEvicted"]) == (10, 20), counters
+        assert (counters["LingerQueue"], counters["LingerEvicted"]) == (12, 16), counters
+        # No more: the rest of the table is for lingers, which never have to end a delivery.
+        client, server = small_pair()
+        assert offer(child, server, memfd()) == NO_ROOM
+        still_ours(client, server)
+        lingering += [child.lingering_client(idle_ms=600_000, cap_ms=600_000) for _ in range(20)]
+        wait_until(lambda: lingerd.counters()["LingerEvicted"] == 36, "they end each other")
         for client in readers:
             assert clients.read_to_fin(client) == BODY
         for client in [*readers, *lingering]:
             client.close()
-    wait_until(lambda: lingerd.counters()["LingerDelivered"] == 10, "all delivered")
+    wait_until(lambda: lingerd.counters()["LingerDelivered"] == 8, "all delivered")
     assert lingerd.counters()["LingerDeliveryAborted"] == 0
 
 

@@ -51,7 +51,7 @@ TEST(Record, carries_nothing_but_what_it_says) {
   LONGS_EQUAL(0, record.flags);
   LONGS_EQUAL(0, record.pad);
   LONGS_EQUAL(0, record.pad2);
-  UNSIGNED_LONGLONGS_EQUAL(0, record.reserved);
+  UNSIGNED_LONGLONGS_EQUAL(0, record.ticket);
   UNSIGNED_LONGLONGS_EQUAL(0, record.content_offset);
   UNSIGNED_LONGLONGS_EQUAL(0, record.content_length);
   LONGS_EQUAL(0, record.stall_ms);
@@ -253,7 +253,7 @@ TEST(Greeting, says_which_kinds_of_records_are_taken) {
   greeting.kinds = kAllKinds;
   std::uint64_t kinds = 0;
   CHECK(decode_greeting(bytes_of(greeting), kinds) == GreetingResult::kWelcome);
-  UNSIGNED_LONGLONGS_EQUAL(1 << 1 | 1 << 2, kinds);
+  UNSIGNED_LONGLONGS_EQUAL(std::uint64_t{1} << 1 | std::uint64_t{1} << 2 | std::uint64_t{1} << 32, kinds);
   greeting.verdict = Verdict::kDenied;
   kinds = 7;
   CHECK(decode_greeting(bytes_of(greeting), kinds) == GreetingResult::kDenied);
@@ -281,4 +281,56 @@ TEST(Greeting, that_is_none_is_garbage) {
     std::uint64_t kinds = 7;
     CHECK(decode_greeting(cut, kinds) == GreetingResult::kGarbage);
   }
+}
+
+TEST(Record, that_begins_an_offer_says_which_and_needs_no_more) {
+  const Record record = encode({.kind = RecordKind::kBegin, .ticket = 77});
+  Handoff out = kHandoff;
+  check_result(DecodeResult::kOk, decode(bytes_of(record), out));
+  CHECK(out.kind == RecordKind::kBegin);
+  UNSIGNED_LONGLONGS_EQUAL(77, out.ticket);
+  LONGS_EQUAL(0, out.cap_ms);
+}
+
+TEST(Record, of_a_delivery_has_a_ticket_and_of_a_linger_none) {
+  Record record = delivery_record();
+  record.ticket = 78;
+  Handoff out;
+  check_result(DecodeResult::kOk, decode(bytes_of(record), out));
+  UNSIGNED_LONGLONGS_EQUAL(78, out.ticket);
+  record.kind = RecordKind::kLinger;
+  check_result(DecodeResult::kOk, decode(bytes_of(record), out));
+  UNSIGNED_LONGLONGS_EQUAL(0, out.ticket);
+}
+
+TEST_GROUP(Answer){};
+
+TEST(Answer, comes_back_as_it_was_sent) {
+  using enum Acceptance;
+  for (const Acceptance acceptance : {kAccepted, kNoRoom, kUnfit}) {
+    Answer sent;
+    sent.acceptance = acceptance;
+    sent.ticket = 79;
+    Answer out;
+    CHECK(decode_answer(bytes_of(sent), out));
+    CHECK(out.acceptance == acceptance);
+    UNSIGNED_LONGLONGS_EQUAL(79, out.ticket);
+  }
+}
+
+// What isn't clearly a yes must never be taken for one: both would send the response.
+TEST(Answer, is_nothing_else) {
+  Answer out;
+  const auto refused = [&out](const Answer& answer) {
+    return !decode_answer(bytes_of(answer), out);
+  };
+  CHECK(refused({.magic = kGreetingMagic, .acceptance = Acceptance::kAccepted}));
+  CHECK(refused({.version = 2, .acceptance = Acceptance::kAccepted}));
+  CHECK(refused({.acceptance = static_cast<Acceptance>(3)}));
+  const auto whole = bytes_of(Answer{.acceptance = Acceptance::kAccepted});
+  for (std::size_t length = 0; length < whole.size(); ++length) {
+    const std::vector<std::byte> cut(whole.begin(), whole.begin() + static_cast<long>(length));
+    CHECK(!decode_answer(cut, out));
+  }
+  CHECK(!decode_answer(bytes_of(Greeting{}), out));
 }

@@ -11,7 +11,7 @@ COUNTERS = ("LingerQueue", "LingerQueuePeak", "LingerQueueLimit", "LingerOldestM
             "LingerRescued", "LingerWorkerMillisFreed", "LingerUptimeSeconds", "LingerOffloads",
             "LingerOffloadBytes", "LingerOffloadPending", "LingerOffloadMemory",
             "LingerOffloadMemoryLimit", "LingerDelivered", "LingerDeliveryAborted",
-            "LingerDeliveryTimedOut")
+            "LingerDeliveryTimedOut", "LingerOffloadsRefused")
 ENDS = ("LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle", "LingerClosedCap",
         "LingerEvicted")
 DELIVERY_ENDS = ("LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut")
