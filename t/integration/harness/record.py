@@ -10,16 +10,17 @@ MAGIC, GREETING_MAGIC, ANSWER_MAGIC = 0x4C4E4752, 0x4C4E4759, 0x4C4E4741
 _RECORD = struct.Struct("=IHHHHIIIQQQIIQ")
 _GREETING = struct.Struct("=IHHQ")
 WELCOME, DENIED, FULL = 0, 1, 2
-LINGER, DELIVER, BEGIN = 1, 2, 32
-ALL_KINDS = 1 << LINGER | 1 << DELIVER | 1 << BEGIN
+LINGER, DELIVER, IDLE, BEGIN = 1, 2, 3, 32
+ALL_KINDS = 1 << LINGER | 1 << DELIVER | 1 << IDLE | 1 << BEGIN
 ACCEPTED, NO_ROOM, UNFIT = 0, 1, 2
 
 
 def record(idle_ms=5000, cap_ms=30000, *, magic=MAGIC, version=1, size=_RECORD.size, kind=1,
-           handed_off_ns=None, offset=0, length=0, stall_ms=0, ticket=0):
+           handed_off_ns=None, offset=0, length=0, stall_ms=0, keepalives=0,
+           ticket=0):
     stamp = time.monotonic_ns() if handed_off_ns is None else handed_off_ns
     return _RECORD.pack(magic, version, size, kind, 0, idle_ms, cap_ms, 0, stamp,
-                        offset, length, stall_ms, 0, ticket)
+                        offset, length, stall_ms, keepalives, ticket)
 
 
 def tcp_pair():

@@ -11,7 +11,9 @@ COUNTERS = ("LingerQueue", "LingerQueuePeak", "LingerQueueLimit", "LingerOldestM
             "LingerRescued", "LingerWorkerMillisFreed", "LingerUptimeSeconds", "LingerOffloads",
             "LingerOffloadBytes", "LingerOffloadPending", "LingerOffloadMemory",
             "LingerOffloadMemoryLimit", "LingerDelivered", "LingerDeliveryAborted",
-            "LingerDeliveryTimedOut", "LingerOffloadsRefused")
+            "LingerDeliveryTimedOut", "LingerOffloadsRefused", "LingerParked",
+            "LingerParkedTotal", "LingerReturned", "LingerParkExpired", "LingerParkClosedByClient",
+            "LingerReturnFailed", "LingerParkMillisFreed")
 ENDS = ("LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle", "LingerClosedCap",
         "LingerEvicted")
 DELIVERY_ENDS = ("LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut")

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sites with LingerKeepAlive, and clients that keep their connection."""
+import contextlib
+
+from harness import clients
+from harness.waiting import wait_until
+
+
+def site(box, mpm, *lingerd_arguments, directives="", config="", **options):
+    """(httpd with LingerKeepAlive On, lingerd)"""
+    return box.site(mpm, *lingerd_arguments, config=config,
+                    linger_directives="LingerKeepAlive On\n" + directives, **options)
+
+
+class KeepAlive:
+    """A connection that asks again and again."""
+
+    def __init__(self, port):
+        self.socket = clients.connect(port)
+        self.received = bytearray()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, path="/hello.txt", *headers, **options):
+        self.socket.sendall(clients.request(path, *headers, close=False, **options))
+
+    def _fill(self):
+        chunk = self.socket.recv(65536)
+        if not chunk:
+            raise clients.NoResponse(f"FIN after {bytes(self.received[:200])!r}")
+        self.received += chunk
+
+    def response(self):
+        """(status code, {header: value}, body) of the next response, which must say its length."""
+        while b"\r\n\r\n" not in self.received:
+            self._fill()
+        head, _, _ = bytes(self.received).partition(b"\r\n\r\n")
+        lines = head.split(b"\r\n")
+        headers = {name.decode().lower(): value.strip().decode() for name, _, value in
+                   (line.partition(b":") for line in lines[1:])}
+        end = len(head) + 4 + int(headers["content-length"])
+        while len(self.received) < end:
+            self._fill()
+        body = bytes(self.received[len(head) + 4:end])
+        del self.received[:end]
+        return int(lines[0].split()[1]), headers, body
+
+    def ask(self, path="/hello.txt", *headers, **options):
+        self.send(path, *headers, **options)
+        return self.response()
+
+    def closed_cleanly(self):
+        """Waits for the end: whether it is a FIN without a byte before it."""
+        with contextlib.suppress(ConnectionResetError):
+            return self.socket.recv(65536) == b"" and not self.received
+        return False
+
+
+def wait_parked(lingerd, count, what="connections are parked"):
+    wait_until(lambda: lingerd.counters()["LingerParked"] == count,
+               lambda: f"{count} {what}: {lingerd.counters()}")
+
+
+def parks_add_up(counters):
+    return counters["LingerParkedTotal"] == sum(counters[key] for key in (
+        "LingerParked", "LingerReturned", "LingerParkExpired", "LingerParkClosedByClient",
+        "LingerReturnFailed"))
