@@ -39,9 +39,10 @@ void Parked::arrive(SocketId id, AddressId address, const Handoff& handoff, std:
   slot.idle_ms = handoff.idle_ms;
   slot.cap_ms = handoff.cap_ms;
   slot.address = address;
-  // When the waiting began is the peer's word: not in the future.
+  // When the waiting began is the peer's word: not in the future. Rounded up: never too early.
   const MonoMillis earliest = now > slot.keepalive_ms ? now - slot.keepalive_ms : 0;
-  timeouts_.arm(id, std::clamp(to_millis(handoff.handed_off_ns), earliest, now), slot.keepalive_ms);
+  const MonoMillis began = std::clamp(to_millis(handoff.handed_off_ns), earliest, now);
+  timeouts_.arm(id, began + 1, slot.keepalive_ms);
   if (!ops_.watch(id, slot.generation, false)) time_is_up(id, kParkExpired, now_ns);
 }
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """LingerKeepAlive: idle connections wait in lingerd and come back to any free worker."""
+import time
+
 import pytest
 
-from harness import keepalive
+from harness import clients, keepalive, tls
 from harness.keepalive import KeepAlive, wait_parked
+from harness.waiting import wait_until
 
 PARKING = ("prefork", "worker")
 
@@ -35,3 +38,192 @@ def test_idle_connections_free_their_workers(sandbox, mpm):
     assert counters["LingerReturned"] == 24
     assert counters["LingerParkClosedByClient"] == 12
     assert keepalive.parks_add_up(counters)
+
+
+def _fields(httpd, count):
+    """The access log's lines, split, once there are `count`."""
+    wait_until(lambda: len(httpd.access_log.text().splitlines()) >= count, "the access log is there")
+    return [line.split() for line in httpd.access_log.text().splitlines()]
+
+
+def test_state_comes_back(sandbox, mpm):
+    """The client's address, the keep-alive count (%k) and with it MaxKeepAliveRequests: each request
+    is a stay in lingerd, and the log is the one that stock httpd writes."""
+    logs = []
+    for stock in (True, False):
+        options = {"config": "MaxKeepAliveRequests 4\n", "workers": 2}
+        httpd = sandbox.httpd(mpm, **options) if stock else None
+        if httpd is None:
+            httpd, lingerd = keepalive.site(sandbox, mpm, **options)
+        with KeepAlive(httpd.port) as connection:
+            seen = []
+            for number in range(5):
+                if number and not stock:
+                    wait_parked(lingerd, 1)
+                _, headers, _ = connection.ask()
+                seen.append((headers.get("connection"), headers.get("keep-alive")))
+            assert connection.closed_cleanly()
+        fields = _fields(httpd, 5)
+        # Without %I, where stock httpd counts a byte of the next request if that is quick.
+        logs.append(([line[:4] + line[5:10] for line in fields], seen))
+    assert logs[0] == logs[1]
+    assert [line[5] for line in logs[1][0]] == ["0", "1", "2", "3", "4"]
+    assert lingerd.counters()["LingerReturned"] == 4
+
+
+def test_expires_after_keep_alive_timeout(sandbox, mpm):
+    """With a FIN, not a reset, although the client sends something in the same moment; its own
+    server's KeepAliveTimeout counts."""
+    httpd, lingerd = keepalive.site(
+        sandbox, mpm, ports=("short",), config="KeepAliveTimeout 20\nListen 127.0.0.1:@short@\n"
+        "<VirtualHost 127.0.0.1:@short@>\nServerName short\nKeepAliveTimeout 700ms\n</VirtualHost>\n")
+    with KeepAlive(httpd.port) as long, KeepAlive(httpd.ports["short"]) as short:
+        long.ask()
+        began = time.monotonic()
+        short.ask()
+        wait_parked(lingerd, 2)
+        assert short.closed_cleanly()
+        assert time.monotonic() - began >= 0.7
+        short.socket.sendall(b"too late")
+        assert short.closed_cleanly()
+        counters = lingerd.counters()
+        assert (counters["LingerParked"], counters["LingerParkExpired"]) == (1, 1)
+        assert counters["LingerTotal"] == 1, "it lingers like any other"
+        assert long.ask()[0] == 200
+
+
+def test_half_a_request_has_keep_alive_timeout(sandbox, mpm):
+    """As in stock httpd: who sends the beginning of a request line only has KeepAliveTimeout."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 1\nTimeout 60\n")
+    with KeepAlive(httpd.port) as connection:
+        connection.ask()
+        wait_parked(lingerd, 1)
+        connection.socket.sendall(b"GET / HT")
+        assert connection.closed_cleanly()
+    assert lingerd.counters()["LingerReturned"] == 1
+
+
+def test_virtual_hosts_decide(sandbox, mpm):
+    """The server of the last request: here it parks, there it doesn't."""
+    httpd, lingerd = sandbox.site(mpm, config="""
+<VirtualHost 127.0.0.1:@main@>
+  ServerName localhost
+</VirtualHost>
+<VirtualHost 127.0.0.1:@main@>
+  ServerName parks
+  LingerKeepAlive On
+</VirtualHost>
+<VirtualHost 127.0.0.1:@main@>
+  ServerName leaves
+  LingerKeepAlive On
+  Linger Off
+</VirtualHost>
+""")
+    with KeepAlive(httpd.port) as connection:
+        connection.ask()
+        connection.ask(host="leaves")
+        connection.ask(host="parks")
+        wait_parked(lingerd, 1)
+        connection.ask(host="localhost")
+        connection.ask(host="parks")
+        wait_parked(lingerd, 1)
+    wait_parked(lingerd, 0)
+    assert lingerd.counters()["LingerParkedTotal"] == 2
+
+
+@pytest.mark.parametrize("what", ["pipelined", "upgrade", "ntlm", "negotiate", "half", "body"])
+def test_what_is_not_parked(site, what):
+    """Each of them is answered, and none leaves for lingerd before its next request is read; after a
+    request of the ordinary kind the same connection does."""
+    httpd, lingerd = site
+    before = lingerd.counters()["LingerParkedTotal"]
+    with KeepAlive(httpd.port) as connection:
+        if what == "pipelined":
+            connection.socket.sendall(clients.request(close=False) * 20)
+            for _ in range(20):
+                assert connection.response()[0] == 200
+            expected = 1
+        elif what == "half":
+            whole = clients.request(close=False)
+            connection.socket.sendall(whole + whole[:10])
+            assert connection.response()[0] == 200
+            time.sleep(0.05)
+            connection.socket.sendall(whole[10:])
+            assert connection.response()[0] == 200
+            expected = 1
+        elif what == "body":
+            connection.send("/hello.txt", "Content-Length: 5", method="POST")
+            time.sleep(0.05)
+            connection.socket.sendall(b"12345")
+            assert connection.response()[0] in (200, 405)
+            expected = 1
+        else:
+            header = {"upgrade": "Upgrade: h2c", "ntlm": "Authorization: NTLM TlRMTVNTUAAB",
+                      "negotiate": "Authorization: Negotiate YII="}[what]
+            connection.ask("/hello.txt", header)
+            connection.ask("/hello.txt", header)
+            time.sleep(0.05)
+            assert lingerd.counters()["LingerParkedTotal"] == before
+            connection.ask()
+            expected = 1
+        wait_parked(lingerd, 1)
+        assert lingerd.counters()["LingerParkedTotal"] - before == expected
+    wait_parked(lingerd, 0)
+
+
+def test_tls_is_not_parked(sandbox, mpm):
+    certificate = tls.make_certificate(sandbox.directory)
+    httpd, lingerd = keepalive.site(sandbox, mpm, ports=("tls",), modules=("ssl", "socache_shmcb"),
+                                    config=tls.vhost(certificate))
+    with tls.TlsClient(httpd.ports["tls"], "1.3") as client:
+        for _ in range(2):
+            client.send(clients.request(close=False))
+            received = b""
+            while not received.endswith(b"hello, world\n"):
+                received += client.read(65536)
+            time.sleep(0.1)
+    with KeepAlive(httpd.port) as connection:
+        connection.ask()
+        wait_parked(lingerd, 1)
+    wait_parked(lingerd, 0)
+    assert lingerd.counters()["LingerParkedTotal"] == 1
+
+
+def test_proxy_protocol_is_not_parked(sandbox, mpm):
+    """mod_remoteip: the client is not who the socket says."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, modules=("remoteip",), ports=("plain",), config="""
+Listen 127.0.0.1:@plain@
+<VirtualHost 127.0.0.1:@plain@>
+  ServerName plain
+</VirtualHost>
+<VirtualHost 127.0.0.1:@main@>
+  ServerName localhost
+  RemoteIPProxyProtocol On
+</VirtualHost>
+""")
+    httpd.allowed_lines.append("RemoteIPProxyProtocol")
+    with KeepAlive(httpd.port) as connection:
+        connection.socket.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.8 1234 80\r\n")
+        for _ in range(2):
+            assert connection.ask()[0] == 200
+            time.sleep(0.05)
+    assert _fields(httpd, 2)[1][0] == "192.0.2.7"
+    with KeepAlive(httpd.ports["plain"]) as connection:
+        connection.ask()
+        wait_parked(lingerd, 1)
+    wait_parked(lingerd, 0)
+    assert lingerd.counters()["LingerParkedTotal"] == 1
+
+
+def test_reqtimeout_begins_with_the_request(sandbox, mpm):
+    """mod_reqtimeout gives the header its time from the first byte on, across a stay in lingerd."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, modules=("reqtimeout",),
+                                    config="RequestReadTimeout header=1 body=1\n")
+    with KeepAlive(httpd.port) as connection:
+        connection.ask()
+        wait_parked(lingerd, 1)
+        time.sleep(1.3)
+        assert connection.ask()[0] == 200
+        wait_parked(lingerd, 1)
+        connection.socket.sendall(b"GET /hello.txt HTTP/1.1\r\nHost: ")
+        assert connection.response()[0] == 408

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parked connections outlive what happens to httpd and to lingerd: restarts, ends, full queues."""
+import os
+import signal
+import socket
+import threading
+import time
+
+import pytest
+
+from harness import clients, keepalive, proc
+from harness.keepalive import KeepAlive, wait_parked
+from harness.waiting import wait_until
+
+PARKING = ("prefork", "worker")
+
+
+@pytest.fixture(scope="module", params=PARKING)
+def mpm(request):
+    return request.param
+
+
+def _parked(httpd, lingerd, count):
+    connections = [KeepAlive(httpd.port) for _ in range(count)]
+    for connection in connections:
+        assert connection.ask()[0] == 200
+    wait_parked(lingerd, count)
+    return connections
+
+
+def _all_answered(connections):
+    for connection in connections:
+        status, _, body = connection.ask()
+        assert (status, body) == (200, b"hello, world\n")
+
+
+@pytest.mark.parametrize("restart", ["graceful", "restart"])
+def test_restart_of_httpd(sandbox, mpm, restart):
+    """Stock httpd closes idle connections then; parked ones don't notice, however often."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 60\n")
+    connections = _parked(httpd, lingerd, 5)
+    for _ in range(3):
+        getattr(httpd, restart)()
+        _all_answered(connections)
+        wait_parked(lingerd, 5)
+    assert lingerd.counters()["LingerReturnFailed"] == 0
+    for connection in connections:
+        connection.socket.close()
+
+
+def test_switched_off_by_a_restart(sandbox, mpm):
+    """What is parked comes back, and stays."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 60\n")
+    connections = _parked(httpd, lingerd, 3)
+    httpd.write_config(linger_directives="")
+    httpd.graceful()
+    _all_answered(connections)
+    _all_answered(connections)
+    counters = lingerd.counters()
+    assert (counters["LingerParked"], counters["LingerReturned"]) == (0, 3)
+    for connection in connections:
+        connection.socket.close()
+
+
+def test_httpd_stops(sandbox, mpm):
+    """Its idle connections end with it, as ever, though nobody asks anything."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 60\n")
+    connections = _parked(httpd, lingerd, 5)
+    assert not httpd.stop()
+    assert all(connection.closed_cleanly() for connection in connections)
+    counters = lingerd.counters()
+    assert (counters["LingerParked"], counters["LingerReturnFailed"]) == (0, 5)
+    assert keepalive.parks_add_up(counters)
+    for connection in connections:
+        connection.socket.close()
+
+
+@pytest.mark.parametrize("how", ["SIGUSR2", "twice"])
+def test_lingerd_is_replaced(sandbox, mpm, how):
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 60\n")
+    connections = _parked(httpd, lingerd, 5)
+    for _ in range(2 if how == "twice" else 1):
+        takeovers = len(lingerd.log.matching("took over"))
+        os.kill(lingerd.pid, signal.SIGUSR2)
+        wait_until(lambda n=takeovers: len(lingerd.log.matching("took over")) > n, "a successor")
+        assert lingerd.counters()["LingerParked"] == 5
+    _all_answered(connections)
+    wait_parked(lingerd, 5)
+    counters = lingerd.counters()
+    assert counters["LingerReturned"] == 5
+    assert keepalive.parks_add_up(counters)
+    for connection in connections:
+        connection.socket.close()
+
+
+def test_timeouts_go_on_in_the_next_lingerd(sandbox, mpm):
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 2\n")
+    began = time.monotonic()
+    connections = _parked(httpd, lingerd, 3)
+    os.kill(lingerd.pid, signal.SIGUSR2)
+    wait_until(lambda: lingerd.log.matching("took over"), "a successor")
+    assert all(connection.closed_cleanly() for connection in connections)
+    assert time.monotonic() - began >= 2
+    assert lingerd.counters()["LingerParkExpired"] == 3
+    for connection in connections:
+        connection.socket.close()
+
+
+def test_lingerd_is_killed(sandbox, mpm):
+    """Idle clients see a normal close, and httpd waits itself until lingerd is back."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 60\n")
+    httpd.allowed_lines += ["lingerd is down", "lingerd is back"]
+    connections = _parked(httpd, lingerd, 5)
+    lingerd.kill()
+    assert all(connection.closed_cleanly() for connection in connections)
+    with KeepAlive(httpd.port) as connection:
+        for _ in range(3):
+            assert connection.ask()[0] == 200
+            time.sleep(0.05)
+    lingerd.start()
+
+    def parks_again():
+        with KeepAlive(httpd.port) as connection:
+            connection.ask()
+            connection.ask()
+            time.sleep(0.1)
+            return lingerd.counters()["LingerParkedTotal"] > 0
+
+    wait_until(parks_again, "connections are parked again")
+    for connection in connections:
+        connection.socket.close()
+
+
+def test_lingerd_is_stopped(sandbox, mpm):
+    """SIGTERM: parked connections end as at their timeout."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 60\n")
+    connections = _parked(httpd, lingerd, 5)
+    lingerd.terminate()
+    assert all(connection.closed_cleanly() for connection in connections)
+    for connection in connections:
+        connection.socket.close()
+    assert lingerd.wait() == 0
+
+
+def test_lingerd_hangs(sandbox, mpm):
+    """Once its page says so nothing more is parked."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 60\n")
+    connections = _parked(httpd, lingerd, 1)
+    lingerd.pause()
+    wait_until(lambda: "busy" in httpd.status_page(), "server-status says that it is busy")
+    with KeepAlive(httpd.port) as connection:
+        for _ in range(3):
+            assert connection.ask()[0] == 200
+            time.sleep(0.2)
+    lingerd.resume()
+    _all_answered(connections)
+    for connection in connections:
+        connection.socket.close()
+
+
+def test_connections_per_child(sandbox, mpm):
+    """Each return is a connection to MaxConnectionsPerChild; the client doesn't notice."""
+    httpd, lingerd = keepalive.site(
+        sandbox, mpm, config="KeepAliveTimeout 60\nMaxConnectionsPerChild 3\n")
+    connections = _parked(httpd, lingerd, 3)
+    for _ in range(10):
+        _all_answered(connections)
+        wait_parked(lingerd, 3)
+    assert lingerd.counters()["LingerReturnFailed"] == 0
+    for connection in connections:
+        connection.socket.close()
+
+
+def test_all_workers_are_busy(sandbox, mpm):
+    """A request that finds no worker waits for one, longer than anybody's KeepAliveTimeout."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, workers=2, config="KeepAliveTimeout 1\n")
+    with KeepAlive(httpd.port) as connection:
+        # Both workers read a request that doesn't end.
+        hogs = [clients.connect(httpd.port) for _ in range(2)]
+        connection.ask()
+        wait_parked(lingerd, 1)
+        for hog in hogs:
+            hog.sendall(b"POST /hello.txt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+        time.sleep(0.3)
+        connection.send()
+        time.sleep(2.5)
+        for hog in hogs:
+            hog.sendall(b"123456789")
+        assert connection.response()[0] == 200
+        for hog in hogs:
+            hog.close()
+
+
+def test_makes_room(sandbox, mpm):
+    """At the limit the connection that is nearest its timeout ends."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, "--max-connections", "4",
+                                    config="KeepAliveTimeout 60\n")
+    connections = []
+    for _ in range(7):
+        connection = KeepAlive(httpd.port)
+        connection.ask()
+        connections.append(connection)
+        wait_parked(lingerd, min(len(connections), 4))
+    for gone in connections[:3]:
+        assert gone.closed_cleanly()
+    _all_answered(connections[3:])
+    counters = lingerd.counters()
+    assert counters["LingerParkExpired"] == 3
+    for connection in connections:
+        connection.socket.close()
+
+
+def _listener(httpd):
+    """(path of httpd's Unix listener) by the kernel's account; None: there is none."""
+    inodes = {os.readlink(f"/proc/{httpd.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{httpd.pid}/fd")}
+    with open("/proc/net/unix", encoding="ascii") as table:
+        for line in table.readlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[6]}]" in inodes and fields[3] == "00010000" and len(fields) > 7:
+                return fields[7]
+    return None
+
+
+def test_the_private_listener(sandbox, mpm):
+    """Nobody but root and lingerd gets to it; it goes with httpd."""
+    httpd, _ = keepalive.site(sandbox, mpm)
+    path = _listener(httpd)
+    directory = os.path.dirname(path)
+    assert os.stat(directory).st_mode & 0o777 == 0o700
+    assert os.stat(directory).st_uid == os.getuid()
+    for _ in range(3):
+        httpd.graceful()
+        httpd.restart()
+        assert _listener(httpd) == path
+    assert len(httpd.child_fds()) and "return.sock" in path
+    assert not httpd.stop()
+    assert not os.path.exists(directory)
+
+
+def test_no_listener_without_it(sandbox, mpm):
+    httpd, _ = sandbox.site(mpm)
+    assert _listener(httpd) is None
+    assert os.listdir(httpd.directory / "run") and not [
+        name for name in os.listdir(httpd.directory / "run") if name.startswith("linger")]
+
+
+def test_config_test_makes_nothing(sandbox, mpm):
+    httpd, _ = keepalive.site(sandbox, mpm, start=False)
+    before = sorted(os.listdir(httpd.directory / "run"))
+    assert httpd.config_test() == (0, "Syntax OK\n")
+    assert sorted(os.listdir(httpd.directory / "run")) == before
+
+
+@pytest.mark.parametrize("sends", ["nothing", "garbage", "descriptor", "hangup", "http"])
+def test_strangers_at_the_listener(sandbox, mpm, sends):
+    """Whoever gets there but isn't lingerd, or is lingerd's user and brings no client, is refused,
+    logged and counted; the children go on. The test runs lingerd as itself."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, workers=2)
+    httpd.allowed_lines.append("refused a connection to the private listener")
+    strangers = []
+    for _ in range(4):
+        stranger = socket.socket(socket.AF_UNIX)
+        strangers.append(stranger)
+        stranger.connect(_listener(httpd))
+        if sends == "garbage":
+            stranger.sendall(os.urandom(32))
+        elif sends == "http":
+            stranger.sendall(clients.request())
+        elif sends == "descriptor":
+            with open("/dev/null", "rb") as null:
+                socket.send_fds(stranger, [bytes(32)], [null.fileno()])
+        elif sends == "hangup":
+            stranger.close()
+    wait_until(lambda: httpd.status()["LingerReturnsRefused"] == 4, "four are refused")
+    assert httpd.error_log.matching("refused a connection to the private listener")
+    with KeepAlive(httpd.port) as connection:
+        for _ in range(5):
+            assert connection.ask()[0] == 200
+    for stranger in strangers:
+        stranger.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_another_user_is_a_stranger(sandbox, mpm):
+    """Even with a descriptor of the listener's name in his hands."""
+    httpd, lingerd = keepalive.site(sandbox, mpm)
+    httpd.allowed_lines.append("refused a connection to the private listener")
+    name = os.open(_listener(httpd), os.O_PATH)
+    pid = os.fork()
+    if pid == 0:
+        os.setuid(65534)
+        stranger = socket.socket(socket.AF_UNIX)
+        stranger.connect(f"/proc/self/fd/{name}")
+        os._exit(0 if stranger.recv(1) == b"" else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    os.close(name)
+    wait_until(lambda: httpd.status()["LingerReturnsRefused"] == 1, "refused")
+    assert httpd.error_log.matching("it isn't lingerd's .*user 65534")
+
+
+def test_several_buckets_decline(sandbox, mpm):
+    if os.cpu_count() < 2:
+        pytest.skip("httpd makes one bucket for one processor")
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="ListenCoresBucketsRatio 1\n",
+                                    workers=4, processes=2)
+    httpd.allowed_lines.append("LingerKeepAlive has no effect: it doesn't go together with "
+                               "ListenCoresBucketsRatio")
+    with KeepAlive(httpd.port) as connection:
+        for _ in range(3):
+            assert connection.ask()[0] == 200
+            time.sleep(0.05)
+    httpd.graceful()
+    assert len(httpd.error_log.matching("LingerKeepAlive has no effect")) == 1
+    assert lingerd.counters()["LingerParkedTotal"] == 0
+
+
+def test_event_declines(sandbox):
+    httpd, lingerd = keepalive.site(sandbox, "event")
+    httpd.allowed_lines.append("LingerKeepAlive has no effect")
+    with KeepAlive(httpd.port) as connection:
+        for _ in range(3):
+            assert connection.ask()[0] == 200
+            time.sleep(0.05)
+    httpd.graceful()
+    httpd.restart()
+    assert len(httpd.error_log.matching("LingerKeepAlive has no effect")) == 1
+    assert lingerd.counters()["LingerParkedTotal"] == 0
+    assert _listener(httpd) is None
