@@ -238,8 +238,10 @@ void Loop::State::turn() {
   lingerer.expire(now, kDeadlinesAtOnce);
   parking.parked().expire(now, kDeadlinesAtOnce);
   if (accept_again_ns != 0 && now >= accept_again_ns) accept_peers();
+  const bool beats = now >= next_beat_ns;
+  if (beats) parking.look_after_httpd(now);
   publish();
-  if (now >= next_beat_ns) beat();
+  if (beats) beat();
 }
 
 // After arrivals under load: let more come, and their clients close, before looking again.
@@ -320,7 +322,6 @@ void Loop::State::publish() {
 // Each turn publishes, so the heartbeat only has to see to it that there is a turn now and then.
 void Loop::State::beat() {
   next_beat_ns = now + kHeartbeatNs;
-  parking.look_after_httpd(now);
   if (settings.watchdog_us == 0) return;
   // Twice in the time after which systemd loses patience, as sd_watchdog_enabled(3) advises.
   next_beat_ns = std::min(next_beat_ns, now + settings.watchdog_us * 1'000 / 2);

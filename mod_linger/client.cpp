@@ -48,6 +48,16 @@ Client::Result Client::park(int socket, int way_back, const Handoff& handoff, st
   return send_anew(descriptors, handoff, now_ns, times_up);
 }
 
+Client::Result Client::reach(RecordKind kind, std::uint64_t now_ns, std::uint64_t times_up) {
+  if (state_.load(std::memory_order_acquire) != State::kReady) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return {Obstacle::kGreeting};  // another thread is at it
+    const Result result = make_ready(now_ns, times_up);
+    if (result.obstacle != Obstacle::kNone) return result;
+  }
+  return {takes(kind) ? Obstacle::kNone : Obstacle::kOtherVersion};
+}
+
 // By way of a new connection if the one that there was has gone.
 Client::Result Client::send_anew(std::span<const int> descriptors, const Handoff& handoff,
                                  std::uint64_t now_ns, std::uint64_t times_up) {

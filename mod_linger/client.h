@@ -38,6 +38,10 @@ class Client {
   Result park(int socket, int way_back, const Handoff& handoff, std::uint64_t now_ns,
               std::uint64_t times_up);
 
+  // Whether lingerd takes records of this kind, after an attempt to reach it if it couldn't be before
+  // and the time for another one has come. kOtherVersion: it doesn't.
+  Result reach(RecordKind kind, std::uint64_t now_ns, std::uint64_t times_up);
+
   // Offers the socket with the rest of a response, in `content`. kNone: lingerd delivers it. Anything
   // else: it never will. kRefused with EBADF: it has no use for this content, or for the socket.
   Result deliver(int socket, int content, Handoff handoff, std::uint64_t now_ns,

@@ -196,11 +196,11 @@ int pre_close(conn_rec* connection) {
   Connection* ours = connection_of(connection);
   Child& child = this_child();
   if (ours == nullptr || child.client == nullptr) return DECLINED;
-  if (ours->park.parked) {
+  if (ours->closing) return DECLINED;  // the chain that we run ourselves, below
+  if (ours->park.parked || parks_instead_of_closing(connection, ours->park)) {
     give_way(connection);
     return DONE;  // it isn't closing, it is lingerd's
   }
-  if (ours->closing) return DECLINED;  // the chain that we run ourselves, below
   ours->closing = true;
 
   const server_rec* server = server_of(connection);

@@ -93,27 +93,38 @@ bool send_away(conn_rec* connection, Park& park, int fd, const Handoff& handoff)
   return true;
 }
 
-// The next request is asked for. True: the connection has gone.
-bool parks(ap_filter_t* filter, Park& park) {
+bool reaches_lingerd(std::uint64_t now_ns) {
+  Child& child = this_child();
+  if (child.client == nullptr) return false;
+  const Client::Result result =
+      child.client->reach(RecordKind::kIdle, now_ns, child.tally->times_up());
+  if (result.fresh) announce(result.obstacle, result.error, now_ns);
+  return result.obstacle == Obstacle::kNone && lingerd_is_up(now_ns);
+}
+
+// True: the connection has gone. `filter` is ours.
+bool parks(ap_filter_t* filter, Park& park, apr_interval_time_t timeout, std::uint32_t wait_ms) {
   conn_rec* connection = filter->c;
-  const Settings& settings = settings_of(server_of(connection));
-  const Child& child = this_child();
-  apr_socket_t* socket = ap_get_conn_socket(connection);
   const int fd = socket_of(connection);
-  apr_interval_time_t timeout = -1;
-  if (fd < 0 || child.client == nullptr || !child.client->takes(RecordKind::kIdle)) return false;
-  // httpd has set it for this wait: KeepAliveTimeout of the last request's server.
-  if (apr_socket_timeout_get(socket, &timeout) != APR_SUCCESS) return false;
-  if (timeout <= apr_time_from_msec(settings.keep_alive_after_ms) ||
-      timeout > apr_time_from_msec(kMaxDurationMs) || is_strange(connection)) {
-    return false;
-  }
   const std::uint64_t since_ns = monotonic_ns();
-  if (anything_buffered(filter, park) || becomes_readable(fd, settings.keep_alive_after_ms)) {
+  if (fd < 0 || timeout <= apr_time_from_msec(wait_ms) ||
+      timeout > apr_time_from_msec(kMaxDurationMs) || is_strange(connection) ||
+      !reaches_lingerd(since_ns)) {
     return false;
   }
-  return lingerd_is_up(since_ns) &&
-         send_away(connection, park, fd, idle_handoff(settings, connection, timeout, since_ns));
+  if (anything_buffered(filter, park) || becomes_readable(fd, wait_ms)) return false;
+  const Settings& settings = settings_of(server_of(connection));
+  return send_away(connection, park, fd, idle_handoff(settings, connection, timeout, since_ns));
+}
+
+// The next request is asked for. httpd has set the socket's timeout for this wait: KeepAliveTimeout
+// of the last request's server.
+bool parks_instead_of_waiting(ap_filter_t* filter, Park& park) {
+  apr_interval_time_t timeout = -1;
+  apr_socket_t* socket = ap_get_conn_socket(filter->c);
+  return socket != nullptr && apr_socket_timeout_get(socket, &timeout) == APR_SUCCESS &&
+         parks(filter, park, timeout,
+               settings_of(server_of(filter->c)).keep_alive_after_ms);
 }
 
 apr_status_t park_filter(ap_filter_t* filter, apr_bucket_brigade* brigade, ap_input_mode_t mode,
@@ -126,10 +137,16 @@ apr_status_t park_filter(ap_filter_t* filter, apr_bucket_brigade* brigade, ap_in
         block == APR_BLOCK_READ && (mode == AP_MODE_GETLINE || mode == AP_MODE_SPECULATIVE);
     if (park.idle_next && waits) {
       park.idle_next = false;
-      if (parks(filter, park)) return APR_EOF;
+      if (parks_instead_of_waiting(filter, park)) return APR_EOF;
     }
   }
   return ap_get_brigade(filter->next, brigade, mode, block, bytes);
+}
+
+ap_filter_t* our_filter(conn_rec* connection) {
+  ap_filter_t* filter = connection->input_filters;
+  while (filter != nullptr && filter->frec->filter_func.in_func != park_filter) filter = filter->next;
+  return filter;
 }
 
 bool begins_with(const char* text, const char* word) {
@@ -163,6 +180,17 @@ void register_park_filter() {
 
 void add_park_filter(conn_rec* connection) {
   if (way_back() >= 0) ap_add_input_filter(kFilter, nullptr, nullptr, connection);
+}
+
+bool parks_instead_of_closing(conn_rec* connection, Park& park) {
+  if (!park.idle_next || connection->aborted || connection->keepalive != AP_CONN_KEEPALIVE) {
+    return false;
+  }
+  park.idle_next = false;
+  ap_filter_t* filter = our_filter(connection);
+  const server_rec* server = server_of(connection);
+  if (!server->keep_alive_timeout_set) server = connection->base_server;
+  return filter != nullptr && parks(filter, park, server->keep_alive_timeout, 0);
 }
 
 int note_for_parking(request_rec* request) {

@@ -21,6 +21,11 @@ struct Park {
 void register_park_filter();
 void add_park_filter(conn_rec* connection);
 
+// From pre_close_connection. A child that is about to end (a graceful restart, MaxConnectionsPerChild)
+// closes its connections after the request under way, which their clients can't know: with the next
+// one they find it closed. Parked instead they go on with another child.
+[[nodiscard]] bool parks_instead_of_closing(conn_rec* connection, Park& park);
+
 // Hook: log_transaction. Whether the connection may be parked before its next request.
 int note_for_parking(request_rec* request);
 

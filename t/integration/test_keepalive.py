@@ -5,7 +5,7 @@ import time
 import pytest
 
 from harness import clients, keepalive, tls
-from harness.keepalive import KeepAlive, wait_parked
+from harness.keepalive import KeepAlive, wait_parked, wait_parks
 from harness.waiting import wait_until
 
 PARKING = ("prefork", "worker")
@@ -59,7 +59,7 @@ def test_state_comes_back(sandbox, mpm):
             seen = []
             for number in range(5):
                 if number and not stock:
-                    wait_parked(lingerd, 1)
+                    wait_parks(lingerd, number)
                 _, headers, _ = connection.ask()
                 seen.append((headers.get("connection"), headers.get("keep-alive")))
             assert connection.closed_cleanly()

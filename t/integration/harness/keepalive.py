@@ -65,6 +65,12 @@ def wait_parked(lingerd, count, what="connections are parked"):
                lambda: f"{count} {what}: {lingerd.counters()}")
 
 
+def wait_parks(lingerd, count):
+    """The same so far in all: for the next one of a connection that has been parked before."""
+    wait_until(lambda: lingerd.counters()["LingerParkedTotal"] >= count,
+               lambda: f"parked {count} times: {lingerd.counters()}")
+
+
 def parks_add_up(counters):
     return counters["LingerParkedTotal"] == sum(counters[key] for key in (
         "LingerParked", "LingerReturned", "LingerParkExpired", "LingerParkClosedByClient",
