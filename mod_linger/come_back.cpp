@@ -223,11 +223,12 @@ int restore(conn_rec* connection, void* socket) {
   return OK;
 }
 
-void restore_timeout(conn_rec* connection) {
+std::uint64_t restore_timeout(conn_rec* connection) {
   apr_socket_t* socket = ap_get_conn_socket(connection);
-  if (const Return* back = return_of(socket)) {
-    apr_socket_timeout_set(socket, apr_time_from_msec(back->keepalive_ms));
-  }
+  const Return* back = return_of(socket);
+  if (back == nullptr) return 0;
+  apr_socket_timeout_set(socket, apr_time_from_msec(back->keepalive_ms));
+  return back->parked_ns / 1'000'000;
 }
 
 }  // namespace lingerd

@@ -49,7 +49,7 @@ int mark_connection(conn_rec* connection) {
     auto* ours = new (apr_palloc(connection->pool, sizeof(Connection))) Connection;
     ap_set_module_config(connection->conn_config, &linger_module, ours);
     add_park_filter(connection);
-    restore_timeout(connection);
+    ours->park.last_stay_ms = restore_timeout(connection);
     if (add_offload_filter(connection)) {
       // The backlog holds a descriptor.
       apr_pool_cleanup_register(

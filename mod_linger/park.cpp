@@ -120,11 +120,15 @@ bool parks(ap_filter_t* filter, Park& park, apr_interval_time_t timeout, std::ui
 // The next request is asked for. httpd has set the socket's timeout for this wait: KeepAliveTimeout
 // of the last request's server.
 bool parks_instead_of_waiting(ap_filter_t* filter, Park& park) {
+  // Who has thought for long will do so again: waiting for him would keep a worker from others.
+  constexpr std::uint64_t kLongStay = 4;
+  const std::uint32_t after_ms = settings_of(server_of(filter->c)).keep_alive_after_ms;
+  const std::uint32_t wait_ms = park.last_stay_ms > kLongStay * after_ms ? 0 : after_ms;
+  park.last_stay_ms = 0;
   apr_interval_time_t timeout = -1;
   apr_socket_t* socket = ap_get_conn_socket(filter->c);
   return socket != nullptr && apr_socket_timeout_get(socket, &timeout) == APR_SUCCESS &&
-         parks(filter, park, timeout,
-               settings_of(server_of(filter->c)).keep_alive_after_ms);
+         parks(filter, park, timeout, wait_ms);
 }
 
 apr_status_t park_filter(ap_filter_t* filter, apr_bucket_brigade* brigade, ap_input_mode_t mode,

@@ -9,12 +9,15 @@
 
 #include <apr_buckets.h>
 
+#include <cstdint>
+
 namespace lingerd {
 
 // What a connection knows of its parking.
 struct Park {
   bool idle_next = false;  // a request that may be followed by parking is done
   bool parked = false;     // the socket is lingerd's: nobody here may touch it any more
+  std::uint64_t last_stay_ms = 0;  // in lingerd, before the last request
   apr_bucket_brigade* scratch = nullptr;
 };
 

@@ -9,6 +9,8 @@
 #include <apr_network_io.h>
 #include <apr_pools.h>
 
+#include <cstdint>
+
 namespace lingerd {
 
 // Hook: open_logs, before the MPM's, which counts the listeners. Makes the listener, or takes over
@@ -31,7 +33,8 @@ conn_rec* come_back(apr_pool_t* pool, server_rec* server, apr_socket_t* socket, 
 // Hook: pre_connection. What the connection was before it was parked.
 int restore(conn_rec* connection, void* socket);
 
-// From process_connection: the socket's timeout, which the core has set as for a new connection.
-void restore_timeout(conn_rec* connection);
+// From process_connection: the socket's timeout, which the core has set as for a new connection. How
+// long the connection was lingerd's, in milliseconds; 0: it is a new one.
+std::uint64_t restore_timeout(conn_rec* connection);
 
 }  // namespace lingerd

@@ -50,7 +50,7 @@ TEST(Record, carries_nothing_but_what_it_says) {
   LONGS_EQUAL(1, record.version);
   LONGS_EQUAL(0, record.flags);
   LONGS_EQUAL(0, record.pad);
-  LONGS_EQUAL(0, record.pad2);
+  LONGS_EQUAL(0, record.keepalives);
   UNSIGNED_LONGLONGS_EQUAL(0, record.ticket);
   UNSIGNED_LONGLONGS_EQUAL(0, record.content_offset);
   UNSIGNED_LONGLONGS_EQUAL(0, record.content_length);
@@ -136,7 +136,7 @@ TEST(Record, of_a_future_version_is_named_so_whatever_its_size) {
 }
 
 TEST(Record, of_an_unknown_kind_is_refused) {
-  for (const std::uint16_t kind : {0, 3, 4, 65535}) {
+  for (const std::uint16_t kind : {0, 4, 5, 65535}) {
     Record record = good_record();
     record.kind = static_cast<RecordKind>(kind);
     check_result(DecodeResult::kUnknownKind, decode_record(record));
@@ -248,12 +248,59 @@ TEST(Greeting, says_its_verdict) {
   CHECK(decoded(greeting) == GreetingResult::kFull);
 }
 
+TEST(Record, of_an_idle_connection_brings_its_count_and_timeout) {
+  Record record = good_record();
+  record.kind = RecordKind::kIdle;
+  record.stall_ms = 15'000;
+  record.keepalives = 99;
+  Handoff out;
+  check_result(DecodeResult::kOk, decode(bytes_of(record), out));
+  CHECK(out.kind == RecordKind::kIdle);
+  LONGS_EQUAL(15'000, out.stall_ms);
+  LONGS_EQUAL(99, out.keepalives);
+  record.stall_ms = 0;
+  check_result(DecodeResult::kBadDuration, decode_record(record));
+  record.stall_ms = kMaxDurationMs + 1;
+  check_result(DecodeResult::kBadDuration, decode_record(record));
+}
+
+TEST_GROUP(Return){};
+
+TEST(Return, comes_back_as_it_was_sent) {
+  Return out;
+  CHECK(decode(bytes_of(encode(Return{7, 5'000, 123'456})), out));
+  LONGS_EQUAL(7, out.keepalives);
+  LONGS_EQUAL(5'000, out.keepalive_ms);
+  UNSIGNED_LONGLONGS_EQUAL(123'456, out.parked_ns);
+}
+
+TEST(Return, is_refused_if_anything_is_wrong_with_it) {
+  Return out{1, 2, 3};
+  const auto refused = [&](auto change) {
+    ReturnRecord record = encode(Return{7, 5'000, 0});
+    change(record);
+    return !decode(bytes_of(record), out) && out.keepalives == 1;
+  };
+  CHECK(refused([](ReturnRecord& r) { r.magic = kRecordMagic; }));
+  CHECK(refused([](ReturnRecord& r) { r.version = 2; }));
+  CHECK(refused([](ReturnRecord& r) { r.size = 31; }));
+  CHECK(refused([](ReturnRecord& r) { r.keepalive_ms = 0; }));
+  CHECK(refused([](ReturnRecord& r) { r.keepalive_ms = kMaxDurationMs + 1; }));
+  const auto bytes = bytes_of(encode(Return{7, 5'000, 0}));
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    CHECK(!decode(std::span(bytes).first(size), out));
+  }
+  auto longer = bytes;
+  longer.resize(33);
+  CHECK(!decode(longer, out));
+}
+
 TEST(Greeting, says_which_kinds_of_records_are_taken) {
   Greeting greeting;
   greeting.kinds = kAllKinds;
   std::uint64_t kinds = 0;
   CHECK(decode_greeting(bytes_of(greeting), kinds) == GreetingResult::kWelcome);
-  UNSIGNED_LONGLONGS_EQUAL(std::uint64_t{1} << 1 | std::uint64_t{1} << 2 | std::uint64_t{1} << 32, kinds);
+  UNSIGNED_LONGLONGS_EQUAL(std::uint64_t{1} << 1 | std::uint64_t{1} << 2 | std::uint64_t{1} << 3 | std::uint64_t{1} << 32, kinds);
   greeting.verdict = Verdict::kDenied;
   kinds = 7;
   CHECK(decode_greeting(bytes_of(greeting), kinds) == GreetingResult::kDenied);
