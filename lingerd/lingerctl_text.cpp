@@ -122,7 +122,11 @@ class Screen {
     row(kRescued, value(kRescued) ? percent_text(value(kRescued), value(kTotal)) : "");
     row(kDrainedBytes, "");
     if (value(kOffloads) != 0) deliveries();
+    if (value(kParkedTotal) != 0) parking();
     row(kWorkerMillisFreed, processes_text(value(kWorkerMillisFreed), value(kUptimeSeconds)));
+    if (value(kParkedTotal) != 0) {
+      row(kParkMillisFreed, processes_text(value(kParkMillisFreed), value(kUptimeSeconds)), "  ");
+    }
   }
 
   // Only where LingerOffload has done something.
@@ -130,6 +134,14 @@ class Screen {
     row(kOffloads, percent_text(value(kDelivered), value(kOffloads)) + " delivered");
     row(kOffloadPending, "memory " + bytes_text(value(kOffloadMemory)) + " of " +
                              bytes_text(value(kOffloadMemoryLimit)));
+  }
+
+  // The same of LingerKeepAlive.
+  void parking() {
+    row(kParkedTotal, grouped(value(kParked)) + " now");
+    for (const DaemonCounter end : {kReturned, kParkClosedByClient, kParkExpired, kReturnFailed}) {
+      row(end, value(end) ? percent_text(value(end), value(kParkedTotal)) : "", "  ");
+    }
   }
 
   void row(DaemonCounter c, const std::string& note, const std::string& indent = "") {

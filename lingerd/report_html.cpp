@@ -175,6 +175,22 @@ void deliveries_table(std::string& out, const DaemonCounters& c) {
          " of at most " + bytes_text(c[kOffloadMemoryLimit]) + ".</small></div>\n";
 }
 
+// Only where LingerKeepAlive has done something.
+void parking_table(std::string& out, const DaemonCounters& c) {
+  using enum DaemonCounter;
+  if (c[kParkedTotal] == 0) return;
+  out += "<div><table><caption>Idle connections parked</caption>\n";
+  row(out, info(kReturned), c[kReturned], c[kParkedTotal]);
+  row(out, info(kParkClosedByClient), c[kParkClosedByClient], c[kParkedTotal]);
+  row(out, info(kParkExpired), c[kParkExpired], c[kParkedTotal]);
+  row(out, info(kReturnFailed), c[kReturnFailed], c[kParkedTotal],
+      c[kReturnFailed] ? "linger-look" : "");
+  footer(out, "Parked", c[kParkedTotal]);
+  out += "</table><small>" + grouped(c[kParked]) +
+         (c[kParked] == 1 ? " waits now. " : " wait now. ") + "Worker time freed: " +
+         duration_text(c[kParkMillisFreed]) + ".</small></div>\n";
+}
+
 void fates_table(std::string& out, const ModuleCounters& c) {
   using enum ModuleCounter;
   const std::uint64_t all =
@@ -188,6 +204,7 @@ void fates_table(std::string& out, const ModuleCounters& c) {
   }
   row(out, info(kAborted), c[kAborted], all);
   row(out, info(kLeftOff), c[kLeftOff], all);
+  if (c[kReturnsRefused]) row(out, info(kReturnsRefused), c[kReturnsRefused], 0, "linger-look");
   footer(out, "Closed by httpd", all);
   out += "</table>";
   if (c[kHandoffs]) {
@@ -212,6 +229,7 @@ std::string section(const Report& report) {
   if (up) {
     ends_table(out, report.daemon.snapshot.counters);
     deliveries_table(out, report.daemon.snapshot.counters);
+    parking_table(out, report.daemon.snapshot.counters);
   }
   return out + "</div>\n</div>\n";
 }

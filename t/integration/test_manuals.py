@@ -14,7 +14,8 @@ PAGES = ("lingerd.8", "lingerctl.8", "lingerd.conf.5", "mod_linger.7")
 SOURCE = places.ROOT / "mod_linger"
 
 # What the shipped linger.conf shows commented out although it isn't the default.
-EXAMPLES = ("LingerOffload On", "LingerOffloadClose 256K", "LingerOffloadTimeout 60")
+EXAMPLES = ("LingerOffload On", "LingerOffloadClose 256K", "LingerOffloadTimeout 60",
+            "LingerKeepAlive On")
 
 
 def text_of(page):
