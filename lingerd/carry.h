@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The state that one lingerd leaves to the next: what must be known of each lingering socket beyond
-// its descriptor (parked connections included), and the counters. It travels in a memfd, the descriptors beside it (handover.h),
-// in the same order. Times are CLOCK_MONOTONIC, which goes on. Pure.
+// its descriptor (parked connections included), and the counters. It travels in a memfd, the
+// descriptors beside it (handover.h), in the same order. Times are CLOCK_MONOTONIC, which goes on.
+// Pure.
 #pragma once
 
 #include <cstddef>

@@ -63,7 +63,7 @@ struct CounterInfo {
   X(kWorkerMillisFreed, "LingerWorkerMillisFreed", "Worker time freed", kCounter, kMillis,         \
     "lingerd_worker_freed_seconds",                                                                \
     "Time that ended lingers, deliveries before them and parked connections spent in lingerd: "    \
-    "what httpd's workers would have waited.")                                                                          \
+    "what httpd's workers would have waited.")                                                     \
   X(kUptimeSeconds, "LingerUptimeSeconds", "Uptime", kGauge, kSeconds, "lingerd_uptime_seconds",   \
     "Seconds since lingerd started.")                                                              \
   X(kOffloads, "LingerOffloads", "Responses offloaded", kCounter, kCount, "lingerd_offloads",      \
@@ -91,7 +91,7 @@ struct CounterInfo {
   X(kOffloadsRefused, "LingerOffloadsRefused", "Offloads refused", kCounter, kCount,               \
     "lingerd_offloads_refused",                                                                    \
     "Responses that lingerd had no room for, so that a worker delivered them. If it rises, raise " \
-    "--offload-memory or --max-connections.")                                             \
+    "--offload-memory or --max-connections.")                                                      \
   X(kParked, "LingerParked", "Idle connections", kGauge, kCount, "lingerd_parked",                 \
     "Keep-alive connections that wait in lingerd for their next request (LingerKeepAlive).")       \
   X(kParkedTotal, "LingerParkedTotal", "Parked", kCounter, kCount, "lingerd_parks",                \
@@ -198,8 +198,8 @@ using ModuleCounters = CounterValues<ModuleCounter, kModuleCounters>;
 // Likewise: LingerParkedTotal = LingerParked + every way that a stay ends.
 [[nodiscard]] constexpr bool parks_add_up(const DaemonCounters& c) {
   using enum DaemonCounter;
-  return c[kParkedTotal] == c[kParked] + c[kReturned] + c[kParkExpired] + c[kParkClosedByClient] +
-                                c[kReturnFailed];
+  return c[kParkedTotal] ==
+         c[kParked] + c[kReturned] + c[kParkExpired] + c[kParkClosedByClient] + c[kReturnFailed];
 }
 
 }  // namespace lingerd

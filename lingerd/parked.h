@@ -60,7 +60,8 @@ class Parked {
   // `counters` are the daemon's, of which this one keeps those of parking.
   Parked(ParkOps& ops, DaemonCounters& counters) : ops_(ops), counters_(counters) {}
 
-  // Takes over an idle connection. `handoff`: of kIdle; its time is when the waiting began, in httpd.
+  // Takes over an idle connection. `handoff`: of kIdle; its time is when the waiting began, in
+  // httpd.
   void arrive(SocketId id, AddressId address, const Handoff& handoff, std::uint64_t now_ns);
 
   // A watched socket has something to read. Stale generations are ignored.

@@ -99,8 +99,8 @@ Parking::Luggage Parking::carry_out() const {
   for (const Parked::Carried& carried : parked_.carry_out()) {
     luggage.sockets.push_back(static_cast<int>(carried.id));
     luggage.states.push_back(carried.state);
-    luggage.states.back().address = static_cast<std::uint32_t>(
-        std::ranges::find(ids, carried.address) - ids.begin());
+    luggage.states.back().address =
+        static_cast<std::uint32_t>(std::ranges::find(ids, carried.address) - ids.begin());
   }
   return luggage;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parking in system calls. Parked connections have an epoll of their own inside the loop's: a client
-// that sends its next request waits for it, so the loop looks here even while it lets lingering
-// sockets gather.
+// Parking in system calls. Parked connections have an epoll of their own inside the loop's: a
+// client that sends its next request waits for it, so the loop looks here even while it lets
+// lingering sockets gather.
 #pragma once
 
 #include <cstdint>

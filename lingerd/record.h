@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The record: one SOCK_SEQPACKET message from an httpd child to lingerd, fixed in size, with the
-// descriptors that its kind asks for in SCM_RIGHTS; and what lingerd says to a child: a greeting for
-// a connection, an answer to an offer. Both ends run on one kernel, so integers are in host byte
-// order and times are CLOCK_MONOTONIC. Pure: no system call, no httpd.
+// descriptors that its kind asks for in SCM_RIGHTS; and what lingerd says to a child: a greeting
+// for a connection, an answer to an offer. Both ends run on one kernel, so integers are in host
+// byte order and times are CLOCK_MONOTONIC. Pure: no system call, no httpd.
 #pragma once
 
 #include <array>
@@ -18,14 +18,15 @@ inline constexpr std::uint32_t kGreetingMagic = 0x4c4e4759;  // "LNGY"
 inline constexpr std::uint32_t kAnswerMagic = 0x4c4e4741;    // "LNGA"
 inline constexpr std::uint16_t kRecordVersion = 1;
 
-inline constexpr std::uint32_t kReturnMagic = 0x4c4e4742;    // "LNGB"
+inline constexpr std::uint32_t kReturnMagic = 0x4c4e4742;  // "LNGB"
 
 // What the peer asks for. A daemon refuses a kind that it doesn't know.
 //
 // A linger that gets lost on its way costs a client nothing that it hasn't got. The rest of a
 // response is another matter: so a delivery is offered first, and lingerd says whether it has room,
-// and whether both descriptors have arrived and are fit for use. Only then it is begun, by a message
-// of its own. Until that has been sent the response is the peer's, and lingerd doesn't touch it.
+// and whether both descriptors have arrived and are fit for use. Only then it is begun, by a
+// message of its own. Until that has been sent the response is the peer's, and lingerd doesn't
+// touch it.
 enum class RecordKind : std::uint16_t {
   kLinger = 1,   // one descriptor. The FIN has been sent: drain until the client closes
   kDeliver = 2,  // two: the socket, and what holds the rest of the response. An offer
@@ -53,7 +54,7 @@ struct Record {
   std::uint32_t stall_ms = 0;        // kDeliver: no progress for that long ends it;
                                      // kIdle: KeepAliveTimeout, since handed_off_ns
   std::uint32_t keepalives = 0;      // kIdle: requests that the connection has had
-  std::uint64_t ticket = 0;  // kDeliver, kBegin: which offer; the peer's own choice
+  std::uint64_t ticket = 0;          // kDeliver, kBegin: which offer; the peer's own choice
 };
 static_assert(sizeof(Record) == 64, "the record's size is part of the contract");
 static_assert(offsetof(Record, handed_off_ns) == 24);
@@ -119,9 +120,9 @@ enum class GreetingResult { kWelcome, kDenied, kFull, kOtherVersion, kGarbage };
 [[nodiscard]] constexpr std::uint64_t bit_of(RecordKind kind) {
   return std::uint64_t{1} << static_cast<unsigned>(kind);
 }
-inline constexpr std::uint64_t kAllKinds =
-    bit_of(RecordKind::kLinger) | bit_of(RecordKind::kDeliver) | bit_of(RecordKind::kIdle) |
-    bit_of(RecordKind::kBegin);
+inline constexpr std::uint64_t kAllKinds = bit_of(RecordKind::kLinger) |
+                                           bit_of(RecordKind::kDeliver) |
+                                           bit_of(RecordKind::kIdle) | bit_of(RecordKind::kBegin);
 
 // What lingerd says to an offer. Not accepted: it has let go of both descriptors.
 enum class Acceptance : std::uint16_t {

@@ -187,8 +187,8 @@ void parking_table(std::string& out, const DaemonCounters& c) {
       c[kReturnFailed] ? "linger-look" : "");
   footer(out, "Parked", c[kParkedTotal]);
   out += "</table><small>" + grouped(c[kParked]) +
-         (c[kParked] == 1 ? " waits now. " : " wait now. ") + "Worker time freed: " +
-         duration_text(c[kParkMillisFreed]) + ".</small></div>\n";
+         (c[kParked] == 1 ? " waits now. " : " wait now. ") +
+         "Worker time freed: " + duration_text(c[kParkMillisFreed]) + ".</small></div>\n";
 }
 
 void fates_table(std::string& out, const ModuleCounters& c) {

@@ -55,7 +55,8 @@ bool ReturnAddresses::work_here() {
 std::optional<AddressId> ReturnAddresses::adopt(UniqueFd& fd) {
   struct stat file {};
   const int flags = fcntl(fd.get(), F_GETFL);
-  if (flags < 0 || (flags & O_PATH) == 0 || fstat(fd.get(), &file) != 0 || !S_ISSOCK(file.st_mode)) {
+  if (flags < 0 || (flags & O_PATH) == 0 || fstat(fd.get(), &file) != 0 ||
+      !S_ISSOCK(file.st_mode)) {
     return std::nullopt;
   }
   std::size_t unused = entries_.size();

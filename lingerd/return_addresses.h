@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ways back: httpd's private listeners, each known by a descriptor that names its socket
-// (open(2) with O_PATH). connect(2) through /proc/self/fd needs no path that lingerd could see and no
-// directory that it may pass: containers and RHEL's 0710 directories are no obstacle, and nobody who
-// wasn't given such a descriptor can connect.
+// (open(2) with O_PATH). connect(2) through /proc/self/fd needs no path that lingerd could see and
+// no directory that it may pass: containers and RHEL's 0710 directories are no obstacle, and nobody
+// who wasn't given such a descriptor can connect.
 #pragma once
 
 #include <sys/types.h>
@@ -18,7 +18,8 @@ namespace lingerd {
 
 class ReturnAddresses {
  public:
-  // Whether connecting through a descriptor works here (there is a /proc): asked once, at the start.
+  // Whether connecting through a descriptor works here (there is a /proc): asked once, at the
+  // start.
   [[nodiscard]] static bool work_here();
 
   // Takes a descriptor that a peer sent, for one connection more. Nothing, and `fd` is still the

@@ -51,7 +51,8 @@ bool is_lingerd(uid_t user) {
   if (known.load(std::memory_order_relaxed) == user) return true;
   struct stat file {};
   const std::string page = std::string(this_child().socket_path) + ".stats";
-  if (lstat(page.c_str(), &file) != 0 || !S_ISREG(file.st_mode) || file.st_uid != user) return false;
+  if (lstat(page.c_str(), &file) != 0 || !S_ISREG(file.st_mode) || file.st_uid != user)
+    return false;
   known.store(user, std::memory_order_relaxed);
   return true;
 }

@@ -36,8 +36,8 @@ void register_hooks(apr_pool_t*) {
   register_offload_filters();
   ap_hook_insert_filter(add_offload_close_filter, nullptr, nullptr, APR_HOOK_MIDDLE);
 
-  // Idle connections, with LingerKeepAlive: out, and back through a listener of our own, which has to
-  // be there before the MPM opens its listeners.
+  // Idle connections, with LingerKeepAlive: out, and back through a listener of our own, which has
+  // to be there before the MPM opens its listeners.
   static const char* const kMpms[] = {"prefork.c", "worker.c", "event.c", nullptr};
   ap_hook_open_logs(open_listener, nullptr, kMpms, APR_HOOK_REALLY_FIRST);
   ap_hook_child_init(learn_strangers, nullptr, nullptr, APR_HOOK_MIDDLE);

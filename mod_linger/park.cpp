@@ -149,7 +149,8 @@ apr_status_t park_filter(ap_filter_t* filter, apr_bucket_brigade* brigade, ap_in
 
 ap_filter_t* our_filter(conn_rec* connection) {
   ap_filter_t* filter = connection->input_filters;
-  while (filter != nullptr && filter->frec->filter_func.in_func != park_filter) filter = filter->next;
+  while (filter != nullptr && filter->frec->filter_func.in_func != park_filter)
+    filter = filter->next;
   return filter;
 }
 

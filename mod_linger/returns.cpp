@@ -45,8 +45,8 @@ struct Retained {
   bool declined = false;  // and has said so
 };
 
-std::string problem;  // of this configuration
-int name_fd = -1;     // as retained, where children look
+std::string problem;        // of this configuration
+int name_fd = -1;           // as retained, where children look
 std::string listener_path;  // as far as a socket's name goes
 
 Retained& retained() {
@@ -159,8 +159,8 @@ UniqueFd listening_socket(server_rec* server, Retained& kept) {
     return UniqueFd(fcntl(before, F_DUPFD_CLOEXEC, 3));
   }
   apr_pool_t* pool = server->process->pool;
-  const char* directory = ap_runtime_dir_relative(
-      pool, apr_psprintf(pool, "linger.%" APR_PID_T_FMT, getpid()));
+  const char* directory =
+      ap_runtime_dir_relative(pool, apr_psprintf(pool, "linger.%" APR_PID_T_FMT, getpid()));
   ReturnListener made;
   if (directory == nullptr || !make_return_listener(directory, made, problem)) return {};
   kept.directory = apr_pstrdup(pool, directory);
@@ -189,7 +189,9 @@ void add_listener(server_rec* server, Retained& kept) {
 
 #else
 
-apr_status_t remove_when_exiting(void*) { return APR_SUCCESS; }
+apr_status_t remove_when_exiting(void*) {
+  return APR_SUCCESS;
+}
 void add_listener(server_rec*, Retained&) {}
 
 #endif

@@ -33,8 +33,8 @@ conn_rec* come_back(apr_pool_t* pool, server_rec* server, apr_socket_t* socket, 
 // Hook: pre_connection. What the connection was before it was parked.
 int restore(conn_rec* connection, void* socket);
 
-// From process_connection: the socket's timeout, which the core has set as for a new connection. How
-// long the connection was lingerd's, in milliseconds; 0: it is a new one.
+// From process_connection: the socket's timeout, which the core has set as for a new connection.
+// How long the connection was lingerd's, in milliseconds; 0: it is a new one.
 std::uint64_t restore_timeout(conn_rec* connection);
 
 }  // namespace lingerd

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness import clients, keepalive
-from harness.keepalive import KeepAlive, wait_parked
+from harness.keepalive import KeepAlive, wait_parked, wait_parks
 from harness.waiting import wait_until
 
 PARKING = ("prefork", "worker")
@@ -97,7 +97,7 @@ def test_lingerd_is_replaced(sandbox, mpm, how):
         wait_until(lambda n=takeovers: len(lingerd.log.matching("took over")) > n, "a successor")
         assert lingerd.counters()["LingerParked"] == 5
     _all_answered(connections)
-    wait_parked(lingerd, 5)
+    wait_parks(lingerd, 10)
     counters = lingerd.counters()
     assert counters["LingerReturned"] == 5
     assert keepalive.parks_add_up(counters)

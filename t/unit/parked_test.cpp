@@ -89,7 +89,9 @@ TEST_GROUP(parked) {
     now += ms * kMs;
     parked.expire(now, 1'000);
   }
-  void teardown() override { CHECK(parks_add_up(counters)); }
+  void teardown() override {
+    CHECK(parks_add_up(counters));
+  }
 };
 
 TEST(parked, a_request_goes_back_with_what_httpd_has_to_know) {
