@@ -18,6 +18,9 @@ DEB_PACKAGES += curl openssl nghttp2-client systemd
 RPM_PACKAGES += httpd mod_ssl mod_http2 php python3-pytest python3-pytest-timeout python3-pytest-xdist
 RPM_PACKAGES += curl openssl nghttp2 systemd
 
+# Modules that LingerKeepAlive is tried with.
+DEB_PACKAGES += libapache2-mod-qos libapache2-mod-security2 libapache2-mod-evasive libapache2-mpm-itk
+
 # The tests of what operators see: the agents that read our pages, and the manuals.
 DEB_PACKAGES += prometheus prometheus-apache-exporter python3-prometheus-client python3-yaml
 DEB_PACKAGES += munin-plugins-core libwww-perl mandoc

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 
+import keepalive
 import peers
 import report
 import rows
@@ -26,6 +27,9 @@ SINGLE = {
     "hook": lambda field, seconds, repeats, say: single.hook(field, seconds, say),
     "flat": single.flat,
     "fin-to-close": lambda field, seconds, repeats, say: single.fin_to_close(field, seconds, say),
+    "keepalive-think": keepalive.thinking,
+    "keepalive-back-to-back": keepalive.back_to_back,
+    "keepalive-latency": keepalive.latency,
     "idle": lambda field, seconds, repeats, say: single.idle(field, say),
 }
 

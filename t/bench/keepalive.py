@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients that keep their connection and think between requests: LingerKeepAlive beside stock prefork
+and event, 50 workers each."""
+import statistics
+
+from peers import measure, most_late_sockets
+from rows import meets, spread
+
+CONFIG = "KeepAlive On\nKeepAliveTimeout 15\nMaxKeepAliveRequests 0\n"
+PARKING = "LingerKeepAlive On"
+PARKS, STOCK, EVENT = "prefork with LingerKeepAlive", "stock prefork", "stock event"
+NAMES = {PARKS: ("prefork+", PARKING), STOCK: ("prefork", ""), EVENT: ("event", "")}
+# (clients, ms that they think)
+LOADS = ((400, 200), (400, 1000), (2000, 1000), (10_000, 1000), (10_000, 5000))
+FOR_EVER = 1_000_000
+
+
+def _row(name, title, unit, values, target, value, note=""):
+    return {"name": name, "title": title, "unit": unit,
+            "values": {who: spread(v) for who, v in values.items() if v},
+            "value": value, "target": target, "note": note,
+            "met": None if value is None else meets(value, target)}
+
+
+def _sample(field, who, seconds, **options):
+    """One measurement of a server of its own: keep-alive connections of one load aren't another's."""
+    name, linger = NAMES[who]
+    peer = field.fresh(name, linger_config=linger, config=CONFIG)
+    try:
+        sample = measure(peer, 0, seconds, warmup=2, timeout=10, threads=1, **options)
+        if linger:
+            counters = peer.server.linger_counters()
+            sample["parked"] = counters.get("LingerParkedTotal", 0)
+            sample["return_failed"] = counters.get("LingerReturnFailed", 0)
+        return sample
+    finally:
+        field.retire(peer)
+
+
+def _say(say, title, who, sample):
+    say(f"{title:22}{who:30}{sample['rps']:9,.0f} req/s  p50 {sample['p50_us'] / 1000:8.2f} ms"
+        f"  p99 {sample['p99_us'] / 1000:8.2f} ms  {sample['cpu_us']:6.1f} us CPU a request"
+        f"  {sample['failed']} failed")
+
+
+def thinking(field, seconds, repeats, say):
+    rows = []
+    for clients, think in LOADS:
+        if clients + 500 > most_late_sockets():
+            continue
+        values, notes = {}, []
+        for who in NAMES:
+            for _ in range(min(repeats, 3)):
+                sample = _sample(field, who, seconds, concurrency=clients, keepalive=FOR_EVER,
+                                 think=think)
+                values.setdefault(who, []).append(sample["rps"])
+                _say(say, f"{clients} think {think} ms", who, sample)
+            notes.append(f"{who}: p50 {sample['p50_us'] / 1000:.2f} ms, p99 "
+                         f"{sample['p99_us'] / 1000:.1f} ms, {sample['failed']} failed")
+        asked = clients / (think / 1000)
+        rows.append(_row(f"keepalive-{clients}-{think}ms",
+                         f"requests/s, {clients:,} clients that think {think} ms "
+                         f"(they ask for {asked:,.0f})", "rps", values, "",
+                         statistics.median(values[PARKS]) / asked, "; ".join(notes)))
+    return rows
+
+
+def back_to_back(field, seconds, repeats, say):
+    rows = []
+    for clients in (50, 400):
+        values = {}
+        for repeat in range(repeats):
+            for who in (PARKS, STOCK) if repeat % 2 else (STOCK, PARKS):
+                sample = _sample(field, who, seconds, concurrency=clients, keepalive=FOR_EVER)
+                values.setdefault(who, []).append(sample["rps"])
+                _say(say, f"{clients} back to back", who, sample)
+        ratio = statistics.median(a / b for a, b in zip(values[PARKS], values[STOCK]))
+        rows.append(_row(f"keepalive-{clients}-back-to-back",
+                         f"requests/s, {clients} clients that don't think", "rps", values, ">= 0.97",
+                         ratio))
+    return rows
+
+
+def latency(field, seconds, repeats, say):
+    """A request that has to come back from lingerd, beside the first one of a stock connection, at
+    the same rate."""
+    values = {50: {}, 99: {}}
+    for _ in range(repeats):
+        for who, options in ((PARKS, {"concurrency": 40, "keepalive": FOR_EVER, "think": 100}),
+                             (STOCK, {"concurrency": 40, "rate": 400})):
+            sample = _sample(field, who, seconds, **options)
+            for percent, found in values.items():
+                found.setdefault(who, []).append(sample[f"p{percent}_us"])
+            _say(say, "400 requests/s", who, sample)
+    rows = []
+    for percent, target in ((50, "<= 300"), (99, "<= 5000")):
+        found = values[percent]
+        added = statistics.median(a - b for a, b in zip(found[PARKS], found[STOCK]))
+        rows.append(_row(f"keepalive-latency-p{percent}",
+                         f"latency that a stay in lingerd adds, percentile {percent}", "us", found,
+                         target, added))
+    return rows
