@@ -426,6 +426,7 @@ void Loop::State::take_over(const CarriedState& carried, CarryResult result,
     shutdown(static_cast<int>(id), SHUT_WR);
     lingerer.arrive(id, kAnew, now, true);
   }
+  publish();  // whoever reads this line finds them on the page
   log::write(log::Level::kNotice, "took over %zu sockets and %zu peers", count, intake.peers());
 }
 
