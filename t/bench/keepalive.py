@@ -40,7 +40,7 @@ def _sample(field, who, seconds, **options):
 def _say(say, title, who, sample):
     say(f"{title:22}{who:30}{sample['rps']:9,.0f} req/s  p50 {sample['p50_us'] / 1000:8.2f} ms"
         f"  p99 {sample['p99_us'] / 1000:8.2f} ms  {sample['cpu_us']:6.1f} us CPU a request"
-        f"  {sample['failed']} failed")
+        f"  {sample['failed']} failed, {sample.get('parked', 0)} parked")
 
 
 def thinking(field, seconds, repeats, say):

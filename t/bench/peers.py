@@ -105,9 +105,8 @@ def measure(peer, late_ms, seconds, **options):
     pids, lingerd = peer.pids(), peer.lingerd_pids()
     before, lingerd_before = cpu_seconds(pids), cpu_seconds(lingerd)
     warmup = 0.5 + 1.2 * late_ms / 1000  # until the number of late sockets is steady
-    options = {"concurrency": CLIENTS, "max_late": most_late_sockets(), **options}
-    result = run_load(peer.url(), close_late=late_ms, detach=True, duration=seconds,
-                      warmup=warmup, **options)
+    options = {"concurrency": CLIENTS, "max_late": most_late_sockets(), "warmup": warmup, **options}
+    result = run_load(peer.url(), close_late=late_ms, detach=True, duration=seconds, **options)
     cpu, lingerd_cpu = cpu_seconds(pids) - before, cpu_seconds(lingerd) - lingerd_before
     requests = result["requests"] + result["requests_uncounted"]
     time.sleep(0.5)  # the last sockets go
