@@ -131,16 +131,16 @@ RUN_PYTEST = mkdir -p build; dir=$$(mktemp -d "$(CURDIR)/build/pytest.XXXXXX"); 
     && rm -rf "$$dir"
 
 .PHONY: integration
-integration: all ## Integration tests on a real httpd, prefork, worker and event (PYTEST_ARGS)
+integration: all build/ablinger ## Integration tests on a real httpd, prefork, worker and event (PYTEST_ARGS)
 	@$(call RUN_PYTEST,)
 
 .PHONY: asan tsan asan-unit
 asan-unit:
 	@$(MAKE) VARIANT=asan unit
-asan: all asan-unit ## Unit tests and lingerd under ASan and UBSan, integration tests against that lingerd
+asan: all build/ablinger asan-unit ## Unit tests and lingerd under ASan and UBSan, integration tests against that lingerd
 	@$(MAKE) VARIANT=asan build/asan/lingerd
 	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/asan/lingerd")
-tsan: all ## The same under ThreadSanitizer
+tsan: all build/ablinger ## The same under ThreadSanitizer
 	@$(MAKE) VARIANT=tsan build/tsan/lingerd unit
 	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/tsan/lingerd")
 
