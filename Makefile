@@ -178,7 +178,7 @@ build/ablinger: $(bench_objects)
 bench: all build/ablinger ## Compare with stock httpd
 	@$(PYTHON) t/bench/bench.py $(BENCH_ARGS)
 soak: all build/ablinger ## Long run under load: nothing leaks, nothing is lost
-	@$(PYTHON) t/bench/soak.py $(SOAK_ARGS)
+	@$(PYTHON) t/bench/soak.py
 demo: deps ## Show stock httpd beside httpd with lingerd (DEMO_PORT=8080, DEMO_SECONDS=N to end by itself)
 	@$(MAKE) -s all build/ablinger
 	@$(PYTHON) t/bench/demo.py
