@@ -40,7 +40,8 @@ CLIENTS = {
     "late": (22, "/page.html", {"close_late": "exp:300", "detach": True}),
     "stay": (8, "/page.html", {"close_late": "exp:3000", "detach": True}),
     "vanish": (1, "/page.html", {"close_late": "8000-9000", "detach": True}),
-    "trickle": (2, "/page.html", {"close_late": "500-3000", "trickle": 40, "detach": True}),
+    # Less than the 2 s that a child of event's lets its own lingers have once it is to end.
+    "trickle": (2, "/page.html", {"close_late": "500-1500", "trickle": 40, "detach": True}),
     "late bytes": (2, "/big.bin", {"late_bytes": 1000, "rcvbuf": 4096, "stall": 300,
                                    "close_late": 50}),
     "read slowly": (0.3, "/big.bin", {"read_rate": 200_000, "rcvbuf": 4096}),
