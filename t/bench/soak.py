@@ -187,7 +187,7 @@ class Soak:
     def disturb(self, connections, rate):
         pause = min(EVENT_SECONDS, connections / rate / 6)
         turn = 0
-        while all(load.running() for load in self.loads.values()):
+        while any(load.running() for load in self.loads.values()):
             time.sleep(pause)
             name, happen = self.event(turn)
             happen()

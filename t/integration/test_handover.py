@@ -122,7 +122,8 @@ def test_another_process_takes_over(sandbox, sending):
         assert page["LingerClosedByClient"] == page["LingerTotal"] == MANY + 1
         assert page["LingerDrainedBytes"] == sent + 11 * (MANY + 1)
         assert adds_up(page)
-        assert not pathlib.Path(f"{lingerd.socket_path}.takeover").exists()
+    assert not lingerd.stop()
+    assert not list(sandbox.directory.glob("*.sock*")) and not pidfile.exists()
 
 
 def test_a_successor_that_fails_at_the_last_moment(sandbox):
