@@ -3,6 +3,8 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <regex>
 
 namespace ablinger {
@@ -10,7 +12,7 @@ namespace {
 
 constexpr const char* kAbout =
     "ablinger: HTTP load from clients that close late, trickle, upload, read slowly or reset.\n"
-    "Checks the status and the length of every response.";
+    "Checks the status and the length of every response, and its body, byte for byte, with --body.";
 
 Url parse_url(const std::string& text) {
   static const std::regex form(R"((https?)://([^/:\[\]]+|\[[0-9a-fA-F:]+\])(?::(\d+))?(/.*)?)");
@@ -46,6 +48,11 @@ LateClose parse_late(const std::string& text) {
   return late;
 }
 
+std::string contents(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 std::int64_t to_ns(double value, std::int64_t unit) {
   return static_cast<std::int64_t>(value * static_cast<double>(unit));
 }
@@ -53,6 +60,7 @@ std::int64_t to_ns(double value, std::int64_t unit) {
 // Values in the units that people type; options in those of the code.
 struct Typed {
   std::string url;
+  std::string body_file;
   std::string late = "0";
   double duration_s = 0;
   double warmup_s = 0;
@@ -105,6 +113,8 @@ void add_client_options(CLI::App& app, Options& o, Typed& typed) {
   app.add_option("--think", typed.think_ms, "ms between them");
   app.add_flag("!--no-close-notify", o.close_notify, "TLS: close without close_notify");
   app.add_option("--status", o.status, "of a good response")->capture_default_str();
+  app.add_option("--body", typed.body_file, "file that a good response's body equals")
+      ->check(CLI::ExistingFile);
   app.add_option("--length", o.length, "of a good response's body (default: what its head says)");
 }
 
@@ -148,6 +158,7 @@ Options parse_options(int argc, char** argv) {
     const int code = app.exit(e);
     std::exit(code == 0 ? 0 : 2);
   }
+  if (!typed.body_file.empty()) o.body = contents(typed.body_file);
   o.duration = to_ns(typed.duration_s, kSecond);
   o.warmup = to_ns(typed.warmup_s, kSecond);
   o.timeout = to_ns(typed.timeout_s, kSecond);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <string>
 
@@ -55,6 +56,7 @@ struct Options {
   std::int64_t timeout = 30 * kSecond;  // of a request
   int status = 200;                     // what a good response has
   std::int64_t length = -1;             // of a good response's body; -1: what its head says
+  std::optional<std::string> body;      // of a good response, byte for byte
   unsigned sources = 8;                 // loopback source addresses, 127.0.0.1 onwards
   std::string json;                     // file, "-" for stdout
 };
