@@ -324,7 +324,8 @@ void Loop::State::hand_over() {
 // still linger, as if they had just come.
 void Loop::State::take_over(const CarriedState& carried, CarryResult result,
                             std::vector<UniqueFd> descriptors) {
-  constexpr Handoff kAnew{.idle_ms = 5'000, .cap_ms = 30'000};
+  // As if handed off now: a hand-off at time 0 would be over its cap.
+  const Handoff anew_now{.idle_ms = 5'000, .cap_ms = 30'000, .handed_off_ns = now};
   if (result != CarryResult::kOk) {
     log::write(log::Level::kWarning,
                "the sockets that came with the start have a state of %s: their time begins anew",
@@ -344,7 +345,7 @@ void Loop::State::take_over(const CarriedState& carried, CarryResult result,
   }
   const std::size_t count = sockets.size() + anew.size();
   lingerer.carry_in(carried.counters, std::move(sockets), now);
-  for (const SocketId id : anew) lingerer.arrive(id, kAnew, now, true);
+  for (const SocketId id : anew) lingerer.arrive(id, anew_now, now, true);
   log::write(log::Level::kNotice, "took over %zu sockets and %zu peers", count, intake.peers());
 }
 

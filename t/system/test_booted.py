@@ -14,7 +14,7 @@ from site_on_machine import RUN, SERVICE, SOCKET
 
 PAGE = b"".join(b"%08d" % i for i in range(8192))  # 64 KB, no two stretches alike
 CLIENTS = 100
-LINGERING = 4000
+LINGERING = 5000
 
 
 @pytest.fixture(name="loaded")

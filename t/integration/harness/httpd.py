@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 
-from harness import clients, httpd_conf, places, proc
+from harness import clients, httpd_conf, places, proc, sanitized
 from harness.logs import LogFile
 from harness.ports import ReservedPort
 from harness.waiting import wait_until
@@ -63,8 +63,13 @@ class Httpd:
                                  socket_path=self.socket_path, **self.configuration)
         (self.directory / "httpd.conf").write_text(text)
 
+    def environment(self):
+        """Set for its processes, besides what the tests themselves have."""
+        return sanitized.httpd_environment() if self.socket_path else {}
+
     def _command(self, *arguments):
-        return [places.HTTPD, "-d", str(self.directory), "-f", str(self.directory / "httpd.conf"),
+        pairs = [f"{key}={value}" for key, value in self.environment().items()]
+        return [*(["/usr/bin/env", *pairs] if pairs else []), places.HTTPD, "-d", str(self.directory), "-f", str(self.directory / "httpd.conf"),
                 *arguments]
 
     def config_test(self):
