@@ -15,7 +15,7 @@ import pytest
 
 from harness import clients, inject, places
 from harness.httpd import content
-from harness.lingerd import environment
+from harness.lingerd import environment, run_lingerd
 from harness.logs import sanitizer_lines
 from harness.record import WELCOME, Child
 from harness.stats import adds_up, read_page
@@ -155,6 +155,38 @@ def test_a_successor_that_fails_at_the_last_moment(sandbox):
         wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 40, "to the end")
         lingerd.take_over()
         assert lingerd.counters()["LingerTotal"] == 40
+
+
+@pytest.mark.skipif(not places.am_root(), reason="needs users to be")
+def test_daemons_that_take_over(sandbox):
+    """As init scripts start them: in the background, as a user of their own, with root's pidfile.
+    Would catch a successor that may not write the pidfile, or can't be reached by who isn't root."""
+    run = sandbox.directory / "run"
+    run.mkdir(mode=0o755)
+    os.chown(run, pwd.getpwnam("nobody").pw_uid, -1)
+    path, pidfile = run / "l.sock", sandbox.directory / "l.pid"
+    options = ["--daemon", "--user", "nobody", "--socket", path, "--pidfile", pidfile]
+    assert run_lingerd(*options).returncode == 0
+    seen = set()
+    try:
+        with Child(path) as child:
+            child.greeting()
+            client = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+            for _ in range(3):
+                wait_until(lambda: read_page(pathlib.Path(f"{path}.stats"))["LingerQueue"] == 1,
+                           "it lingers")
+                result = run_lingerd(*options, "--takeover")
+                assert result.returncode == 0, result.stderr
+                seen.add(int(pidfile.read_text()))
+                assert read_page(pathlib.Path(f"{path}.stats"))["pid"] in seen
+            client.close()
+        assert len(seen) == 3
+    finally:
+        pid = int(pidfile.read_text())
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in {pid, *seen}),
+                   "all end")
+    assert not list(run.iterdir())
 
 
 def test_nobody_to_take_over_from(sandbox):
