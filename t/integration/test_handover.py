@@ -6,6 +6,7 @@ import contextlib
 import os
 import pathlib
 import pwd
+import shutil
 import signal
 import socket
 import struct
@@ -458,6 +459,43 @@ def test_a_successor_that_would_not_start_gets_nothing(sandbox):
             socket_.close()
         wait_until(lambda: lingerd.queue() == 0, "to the end")
         assert lingerd.counters()["LingerClosedByReset"] == 0
+
+
+def test_an_upgrade(sandbox, monkeypatch):
+    """Another program is put at lingerd's path, as packages do; one that doesn't run first. Would
+    catch a lingerd that follows itself with its old program, or with one that can't."""
+    program = sandbox.directory / "lingerd"
+    shutil.copy(places.LINGERD, program)
+    old = program.stat().st_ino
+    monkeypatch.setattr(places, "LINGERD", program)
+    lingerd = sandbox.lingerd()
+    lingerd.allowed_lines += [*TAKING_OVER, "no successor, going on"]
+
+    def put(make):
+        fresh = sandbox.directory / "lingerd.new"
+        make(fresh)
+        fresh.chmod(0o755)
+        fresh.rename(program)
+        os.kill(lingerd.pid, signal.SIGUSR2)
+
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        client = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == 1, "it lingers")
+        # Keeps the old one's inode number from coming back.
+        os.link(program, sandbox.directory / "kept")
+        for broken in (b"\x7fELF but not much more", b"#!/bin/false\n"):
+            seen = lingerd.log.text().count("no successor, going on")
+            put(lambda path, text=broken: path.write_bytes(text))
+            wait_until(lambda n=seen: lingerd.log.text().count("no successor, going on") > n,
+                       "it goes on")
+        put(lambda path: shutil.copy(sandbox.directory / "kept", path))
+        wait_until(lambda: "took over 1 sockets" in lingerd.log.text(), "the new one")
+        running = os.stat(f"/proc/{lingerd.pid}/exe").st_ino
+        assert running == program.stat().st_ino != old
+        client.sendall(b"still taken")
+        client.close()
+        wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 1, "and its socket ends")
 
 
 @pytest.mark.parametrize("by", ["SIGUSR2", "--takeover"])
