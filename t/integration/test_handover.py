@@ -102,7 +102,9 @@ def test_another_process_takes_over(sandbox, sending):
             predecessor = lingerd.pid
             if sending:
                 _send_from_half(lingering)
+            held = len(lingerd.fds())
             lingerd.take_over()
+            assert len(lingerd.fds()) == held
             assert lingerd.counters()["pid"] == lingerd.pid != predecessor
             assert pidfile.read_text() == f"{lingerd.pid}\n"
         sent = 2 * 1000 * len(lingering[::2]) if sending else 0
