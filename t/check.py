@@ -78,6 +78,9 @@ def main():
         args = f"{os.environ.get('PYTEST_ARGS', jobs.replace('-j', '-n '))} --junitxml={report.name}"
         status, _ = make("integration", f"PYTEST_ARGS={args}")
         count("integration", status, *pytest_results(report.name))
+    # Short ones of what otherwise runs for hours.
+    count("fuzz", make(jobs, "fuzz", "FUZZ_SECONDS=10")[0])
+    count("soak", make("soak", "SOAK_CONNECTIONS=10000")[0])
     status, _ = make("-k", jobs, "lint")
     count("lint", status)
 
