@@ -69,7 +69,7 @@ struct Loop::State {
         epoll(checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
         signals(signal_fd()),
         listener(std::move(listening)),
-        stats(stats_path, started_ns),
+        stats(stats_path, started_ns, now),
         sockets(epoll.get()),
         lingerer(sockets, settings.max_connections, settings.max_time_ms),
         intake(lingerer, epoll.get(), settings.max_peers) {
@@ -257,6 +257,7 @@ void Loop::State::accept_peers() {
 }
 
 void Loop::State::publish() {
+  lingerer.note_peers(intake.peers());
   stats.publish({now, lingerer.oldest_ns(), &lingerer.counters()});
 }
 

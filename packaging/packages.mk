@@ -8,10 +8,14 @@ PACKAGING_DEB += debootstrap systemd-container
 PACKAGING_RPM := rpm-build rpmlint selinux-policy-devel systemd-rpm-macros
 PACKAGING_RPM += systemd-container debootstrap
 
-.PHONY: packaging-deps deb rpm rpm-test selinux apparmor system-test lsm-test
+.PHONY: man packaging-deps deb rpm rpm-test selinux apparmor system-test lsm-test
 packaging-deps: deps
 	@if command -v dpkg-query >/dev/null; then packaging/install-deps deb $(PACKAGING_DEB); \
 	else packaging/install-deps rpm $(PACKAGING_RPM); fi
+
+man: all ## Write the options and counters into the manuals, and check them
+	@$(PYTHON) packaging/man/generate.py
+	@cd packaging/man && mandoc -T lint *.[1-8]
 
 deb: packaging-deps ## Build the Debian packages of the last commit in build/deb, and check them
 	@packaging/deb/build
