@@ -67,9 +67,8 @@ std::string parse_limit(std::string_view item, CheckLimits& out) {
 }
 
 std::uint64_t share_of(std::uint64_t part, std::uint64_t whole) {
-  return whole == 0 ? 0
-                    : static_cast<std::uint64_t>(static_cast<double>(part) * kWhole /
-                                                 static_cast<double>(whole));
+  if (whole == 0) return 0;
+  return whole_number(static_cast<double>(part) * kWhole / static_cast<double>(whole));
 }
 
 class Judge {
