@@ -38,7 +38,8 @@ grid-template-columns:repeat(auto-fit,minmax(min(100%,9.5rem),1fr))}
 .linger-pair{grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr))}
 .linger-tiles>div,.linger-pair>*{padding:.8rem .9rem;background:var(--tile);
 border:1px solid var(--line);border-radius:8px;min-width:0}
-.linger-number{font-size:1.6rem;line-height:1.25;font-weight:600;font-variant-numeric:tabular-nums}
+.linger-number{font-size:1.6rem;line-height:1.25;font-weight:600;font-variant-numeric:tabular-nums;
+overflow-wrap:anywhere}
 .linger-tiles svg{display:block;width:100%;height:8px;margin:.3rem 0;border-radius:4px}
 .linger-track{fill:var(--gap)}
 .linger-fill{fill:var(--queue)}
@@ -72,6 +73,7 @@ border-radius:3px;opacity:.9}
 .linger th,.linger td{padding:.22rem 0;border-top:1px solid var(--line);font-weight:400;text-align:left;
 vertical-align:baseline}
 .linger td{padding-left:.6rem;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.linger th{overflow-wrap:anywhere}
 .linger td+td{width:3.7rem;color:var(--soft)}
 .linger tfoot th,.linger tfoot td:nth-child(2){font-weight:600}
 .linger-in th{padding-left:1.1rem}

@@ -87,11 +87,11 @@ def test_each_directive_is_described_as_httpd_does():
 
 def test_the_readme_names_each_counter_and_directive():
     readme = (places.ROOT / "README.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("| `Linger")]
     for key in re.findall(r"^(Linger\w+) \(", lingerctl.print_of("--explain"), re.MULTILINE):
-        row = re.search(rf"^\|[^|]*`{key}`", readme, re.MULTILINE)
-        # As in: | `LingerQueue`, `…Peak`, `…Limit` |
-        parts = [(key[:i], key[i:]) for i in range(7, len(key))]
-        assert row or any(re.search(rf"`{start}`[^|]*`…{end}`", readme) for start, end in parts), key
+        # In full, or as in: | `LingerQueue`, `…Peak`, `…Limit` |
+        names = [(f"`{key}`", "")] + [(f"`{key[:i]}`", f"`…{key[i:]}`") for i in range(7, len(key))]
+        assert any(start in row and end in row for row in rows for start, end in names), key
     manual = (MAN / "mod_linger.7").read_text()
     for name, default in re.findall(r"^\| `(Linger\w*) [^`]*` \| `([^`]+)` \|", readme, re.MULTILINE):
         assert f".Cd {name} {default}\n" in manual, (name, default)

@@ -86,7 +86,8 @@ def test_stock_lines_are_untouched(site, sandbox):
     httpd, _ = site
     stock = sandbox.httpd(httpd.mpm)
     ours = {k for k in httpd.status() if not k.startswith("Linger")}
-    assert ours == set(stock.status())
+    # Left out by mod_status while an httpd has used no tick of a processor.
+    assert ours ^ set(stock.status()) <= {"CPULoad"}
     for key in our_keys(httpd):
         assert not any(other.endswith(key) or key.endswith(other) for other in stock.status())
 
