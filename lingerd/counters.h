@@ -61,7 +61,14 @@ struct CounterInfo {
     "lingerd_worker_freed_seconds",                                                                \
     "Time that ended lingers spent in lingerd: what httpd's workers would have waited.")           \
   X(kUptimeSeconds, "LingerUptimeSeconds", "Uptime", kGauge, kSeconds, "lingerd_uptime_seconds",   \
-    "Seconds since lingerd started.")
+    "Seconds since lingerd started.")                                                              \
+  X(kPeers, "LingerPeers", "Processes of httpd", kGauge, kCount, "lingerd_peers",                  \
+    "Connections from httpd, one for each of its processes. If it is zero while httpd serves, "    \
+    "httpd can't reach lingerd, and its error log says why.")                                      \
+  X(kFallbacksReported, "LingerFallbacksReported", "Fallbacks reported", kCounter, kCount,         \
+    "lingerd_fallbacks_reported",                                                                  \
+    "Fallbacks that httpd has told lingerd of, each with the next hand-off after it. While "       \
+    "nothing can be handed off they are in LingerFallbacks only, on httpd's own pages.")
 
 // What only the module sees; in httpd's shared memory, survives graceful restarts.
 #define LINGER_MODULE_COUNTERS(X)                                                                  \

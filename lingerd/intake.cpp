@@ -191,6 +191,7 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
   if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 && result == DecodeResult::kOk) {
     result = DecodeResult::kWrongSize;
   }
+  if (result == DecodeResult::kOk) lingerer_.count_reported(handoff.fallbacks);
   SocketId id = 0;
   if (result != DecodeResult::kOk) {
     reject(peer, Complaint::kRecord, describe(result).data(), now_ns);

@@ -70,7 +70,7 @@ struct Loop::State {
         signals(signal_fd()),
         listener(std::move(listening)),
         stats_path(page_path),
-        stats(std::in_place, page_path, started_ns),
+        stats(std::in_place, page_path, started_ns, now),
         sockets(epoll.get()),
         lingerer(sockets, settings.max_connections, settings.max_time_ms),
         intake(lingerer, epoll.get(), settings.max_peers) {
@@ -256,6 +256,7 @@ void Loop::State::accept_peers() {
 }
 
 void Loop::State::publish() {
+  lingerer.note_peers(intake.peers());
   stats->publish({now, lingerer.oldest_ns(), &lingerer.counters()});
 }
 
@@ -320,7 +321,7 @@ void Loop::State::hand_over() {
     handed_over = replace(pack(encode(state), descriptors), listener.get());
     // A successor that came that far has put its own page there.
     if (!handed_over && !stats->is_there()) {
-      stats.emplace(stats_path, started_ns);
+      stats.emplace(stats_path, started_ns, now);
       show_page();
     }
   } catch (const std::exception& problem) {

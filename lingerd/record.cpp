@@ -22,6 +22,7 @@ Record encode(const Handoff& handoff) {
   record.idle_ms = handoff.idle_ms;
   record.cap_ms = handoff.cap_ms;
   record.handed_off_ns = handoff.handed_off_ns;
+  record.fallbacks = handoff.fallbacks;
   return record;
 }
 
@@ -40,7 +41,7 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
   if (!good_duration(record.idle_ms) || !good_duration(record.cap_ms)) {
     return DecodeResult::kBadDuration;
   }
-  out = {record.kind, record.idle_ms, record.cap_ms, record.handed_off_ns};
+  out = {record.kind, record.idle_ms, record.cap_ms, record.handed_off_ns, record.fallbacks};
   return DecodeResult::kOk;
 }
 

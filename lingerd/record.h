@@ -33,9 +33,9 @@ struct Record {
   std::uint16_t size = 0;
   RecordKind kind = RecordKind::kLinger;
   std::uint16_t flags = 0;
-  std::uint32_t idle_ms = 0;  // LingerTimeout
-  std::uint32_t cap_ms = 0;   // LingerTime
-  std::uint32_t pad = 0;
+  std::uint32_t idle_ms = 0;        // LingerTimeout
+  std::uint32_t cap_ms = 0;         // LingerTime
+  std::uint32_t fallbacks = 0;      // that lingerd doesn't know of yet
   std::uint64_t handed_off_ns = 0;  // CLOCK_MONOTONIC at the FIN
   std::array<std::uint64_t, 4> reserved{};
 };
@@ -48,6 +48,7 @@ struct Handoff {
   std::uint32_t idle_ms = 0;
   std::uint32_t cap_ms = 0;
   std::uint64_t handed_off_ns = 0;
+  std::uint32_t fallbacks = 0;
 };
 
 enum class DecodeResult {

@@ -49,8 +49,15 @@ TEST(Record, carries_nothing_but_what_it_says) {
   LONGS_EQUAL(64, record.size);
   LONGS_EQUAL(1, record.version);
   LONGS_EQUAL(0, record.flags);
-  LONGS_EQUAL(0, record.pad);
   for (const std::uint64_t word : record.reserved) UNSIGNED_LONGLONGS_EQUAL(0, word);
+}
+
+TEST(Record, tells_of_fallbacks) {
+  Handoff handoff = kHandoff;
+  handoff.fallbacks = 4'000'000'000U;
+  Handoff out;
+  check_result(DecodeResult::kOk, decode(bytes_of(encode(handoff)), out));
+  UNSIGNED_LONGS_EQUAL(4'000'000'000U, out.fallbacks);
 }
 
 TEST(Record, begins_with_its_magic_version_and_size_as_the_contract_says) {

@@ -8,7 +8,8 @@ _MAGIC = 0x53545253444E474C
 COUNTERS = ("LingerQueue", "LingerQueuePeak", "LingerQueueLimit", "LingerOldestMillis",
             "LingerTotal", "LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle",
             "LingerClosedCap", "LingerEvicted", "LingerRejected", "LingerDrainedBytes",
-            "LingerRescued", "LingerWorkerMillisFreed", "LingerUptimeSeconds")
+            "LingerRescued", "LingerWorkerMillisFreed", "LingerUptimeSeconds", "LingerPeers",
+            "LingerFallbacksReported")
 ENDS = ("LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle", "LingerClosedCap",
         "LingerEvicted")
 # A reader works these out itself; the page has zero.
