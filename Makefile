@@ -131,7 +131,7 @@ RUN_PYTEST = mkdir -p build; dir=$$(mktemp -d "$(CURDIR)/build/pytest.XXXXXX"); 
     && rm -rf "$$dir"
 
 .PHONY: integration
-integration: all ## Integration tests on a real httpd, prefork, worker and event (PYTEST_ARGS)
+integration: all build/ablinger ## Integration tests on a real httpd, prefork, worker and event (PYTEST_ARGS)
 	@$(call RUN_PYTEST,)
 
 .PHONY: asan tsan asan-unit
@@ -185,12 +185,14 @@ bench: all build/ablinger ## Compare with stock httpd
 	@$(PYTHON) t/bench/bench.py $(BENCH_ARGS)
 soak: all build/ablinger ## Long run under load: nothing leaks, nothing is lost
 	@$(PYTHON) t/bench/soak.py
+demo: PACKAGING_DEB :=
+demo: PACKAGING_RPM :=
 demo: deps ## Show stock httpd beside httpd with lingerd (DEMO_PORT=8080, DEMO_SECONDS=N to end by itself)
 	@$(MAKE) -s all build/ablinger
 	@$(PYTHON) t/bench/demo.py
 
 .PHONY: check
-check: deps ## Everything that must hold: build (g++, clang++), unit, asan unit, integration, lint
+check: deps ## Everything that must hold: build (g++, clang++), unit, asan unit, integration, lint, packages
 	@$(PYTHON) t/check.py
 
 # ---- Lint ------------------------------------------------------------------------------------
@@ -219,8 +221,8 @@ format: ## Format all C++ files
 
 .PHONY: deps install clean help
 deps: ## Install what building and testing needs, with apt-get or dnf; no-op when all is there
-	@if command -v dpkg-query >/dev/null; then packaging/install-deps deb $(foreach p,$(DEB_PACKAGES),'$p'); \
-	elif command -v dnf >/dev/null; then packaging/install-deps rpm $(foreach p,$(RPM_PACKAGES),'$p'); \
+	@if command -v dpkg-query >/dev/null; then packaging/install-deps deb $(foreach p,$(DEB_PACKAGES) $(PACKAGING_DEB),'$p'); \
+	elif command -v dnf >/dev/null; then packaging/install-deps rpm $(foreach p,$(RPM_PACKAGES) $(PACKAGING_RPM),'$p'); \
 	else echo "deps: neither apt-get nor dnf here; install: $(RPM_PACKAGES)" >&2; exit 1; fi
 
 include packaging/packages.mk

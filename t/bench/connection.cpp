@@ -181,6 +181,13 @@ Connection::Outcome Connection::fail(Error error) {
   return Outcome::kFailed;
 }
 
+lingerd::UniqueFd Connection::give_up() {
+  phase_ = Phase::kFree;
+  ++timer_serial;
+  response_.clear();
+  return transport_.release();
+}
+
 void Connection::close(const Options& o) {
   transport_.close(o.reset, o.close_notify);
   phase_ = Phase::kFree;

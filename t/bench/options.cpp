@@ -95,6 +95,10 @@ void add_client_options(CLI::App& app, Options& o, Typed& typed) {
       ->capture_default_str();
   app.add_flag("--detach", o.detach, "a client's next request doesn't wait for its late close");
   app.add_option("--max-late", o.max_late, "late sockets open at once (default: nofile's limit)");
+  app.add_option("--late-tables", o.late_tables,
+                 "keep the late sockets of --detach in so many descriptor tables besides our own: "
+                 "each has room for nofile's limit")
+      ->check(CLI::Range(0U, 16U));
   app.add_flag("--until-fin", o.until_fin, "read to the server's FIN, not to the last byte only");
   app.add_flag("--rst", o.reset, "close with RST");
   app.add_option("--upload", o.upload, "bytes of request body (POST)");
@@ -112,6 +116,12 @@ void add_client_options(CLI::App& app, Options& o, Typed& typed) {
   app.add_option("--body", typed.body_file, "file that a good response's body equals")
       ->check(CLI::ExistingFile);
   app.add_option("--length", o.length, "of a good response's body (default: what its head says)");
+}
+
+// Late sockets that nobody has to do anything with but close them.
+bool can_put_aside(const Options& o) {
+  return o.detach && !o.late.none() && !o.url.tls && !o.reset && o.upload == 0 &&
+         o.late_bytes == 0 && o.trickle == 0;
 }
 
 }  // namespace
@@ -139,6 +149,10 @@ Options parse_options(int argc, char** argv) {
     o.late = parse_late(typed.late);
     if (o.requests == 0 && typed.duration_s <= 0) {
       throw CLI::RequiredError("--requests or --duration");
+    }
+    if (o.late_tables > 0 && !can_put_aside(o)) {
+      throw CLI::ValidationError("--late-tables",
+                                 "is for plain --detach --close-late clients that send no more");
     }
   } catch (const CLI::ParseError& e) {
     const int code = app.exit(e);

@@ -41,10 +41,11 @@ struct Options {
   LateClose late;
   bool detach = false;         // a slot's next request doesn't wait for its late close
   std::uint64_t max_late = 0;  // open sockets that wait for their late close; 0: what nofile allows
-  bool until_fin = false;      // a response ends with the server's FIN, not with its last byte
-  bool reset = false;          // close with RST
-  bool close_notify = true;    // TLS: say it before closing
-  std::uint64_t upload = 0;    // bytes of request body
+  unsigned late_tables = 0;  // each a descriptor table for late sockets, so that nofile counts less
+  bool until_fin = false;    // a response ends with the server's FIN, not with its last byte
+  bool reset = false;        // close with RST
+  bool close_notify = true;  // TLS: say it before closing
+  std::uint64_t upload = 0;  // bytes of request body
   std::uint64_t late_bytes = 0;         // bytes after the request, which no server will read as one
   std::uint64_t trickle = 0;            // bytes a second after the response
   std::uint64_t read_rate = 0;          // bytes a second
