@@ -67,7 +67,10 @@ def _own_mounts():
     """What is mounted from here on is this process's alone, and goes when it does, however it ends."""
     if _LIBC.unshare(_CLONE_NEWNS) != 0:
         raise CannotBoot(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    done = subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, text=True,
+                          check=False)
+    if done.returncode:  # in a chroot, for one
+        raise CannotBoot("no mounts of its own: " + done.stderr.strip().splitlines()[0])
 
 
 def _own_groups(name):
