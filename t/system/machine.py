@@ -174,7 +174,7 @@ class Machine:
         with open(self.console, "ab") as console:
             self._nspawn = subprocess.Popen(
                 ["unshare", "--mount", "sh", "-c", _NSPAWN, "systemd-nspawn", "-q",
-                 "--register=no", "--keep-unit", "-M", self._directory.name.replace("_", "-"),
+                 "--register=no", "--keep-unit", "-M", self._directory.name.replace("_", "x"),
                  "-D", str(self.root), "--console=pipe", "--private-network",
                  *(["--boot"] if self._systemd else ["--as-pid2", "sleep", "infinity"])],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
