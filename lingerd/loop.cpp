@@ -329,6 +329,8 @@ void Loop::State::hand_over() {
   } catch (const std::exception& problem) {
     log::write(log::Level::kError, "can't hand over, going on: %s", problem.what());
   }
+  // systemd, restarting us, waits for our end, and kills what hasn't ended by TimeoutStopSec=.
+  if (!handed_over && started_by_systemd()) begin_stop();
 }
 
 // What an earlier lingerd left. Without a state that can be read (another version's) the sockets

@@ -493,6 +493,28 @@ def test_packing_fails(sandbox, call, error):
         wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 20, "to the end")
 
 
+def test_a_store_that_takes_nothing(sandbox):
+    """systemd waits for the end of a process that it has told to restart: would catch one that goes
+    on for ever and is killed in the end, with all that it holds."""
+    manager = sandbox.directory / "notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(manager))
+        lingerd = sandbox.lingerd(env={"NOTIFY_SOCKET": str(manager)})
+    manager.unlink()
+    lingerd.allowed_lines += ["handing over", "no successor, going on: systemd's descriptor store",
+                              "stopping: 1 sockets"]
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        client = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == 1, "it lingers")
+        os.kill(lingerd.pid, signal.SIGUSR2)
+        wait_until(lambda: lingerd.log.matching("stopping: 1 sockets"), "it stops as on SIGTERM")
+        client.sendall(b"still taken")
+        assert client.recv(1) == b"", "no RST"
+        client.close()
+    assert lingerd.wait() == 0
+
+
 def test_a_successor_that_would_not_start_gets_nothing(sandbox):
     """Would catch an upgrade that drops every socket because of a typo in lingerd.conf."""
     config = sandbox.directory / "lingerd.conf"
