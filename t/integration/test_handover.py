@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from harness import clients, places
+from harness import clients, deliveries, places
 from harness.httpd import content
 from harness.lingerd import environment
 from harness.record import Child
@@ -160,7 +160,8 @@ def test_systemds_descriptor_store_carries_everything(sandbox):
         child = Child(path)
         child.greeting()
         lingering = _fill(child, 600, idle_ms=600_000, cap_ms=600_000)
-        wait_until(lambda: read_page(stats)["LingerQueue"] == 600, "all are there")
+        readers = [deliveries.deliver(child, deliveries.memfd()) for _ in range(8)]
+        wait_until(lambda: read_page(stats)["LingerQueue"] == 608, "all are there")
         os.kill(first.pid, signal.SIGUSR2)
         systemd.read_until(lambda: first.poll() is not None or len(systemd.stored) == 3)
         systemd.socket.settimeout(1)
@@ -182,12 +183,16 @@ def test_systemds_descriptor_store_carries_everything(sandbox):
             os.close(fd)
         systemd.read_until(lambda: len(systemd.removed) == 3)
         assert sorted(systemd.removed) == sorted(systemd.stored)
-        wait_until(lambda: (read_page(stats) or {}).get("LingerQueue") == 700,
+        wait_until(lambda: (read_page(stats) or {}).get("LingerQueue") == 708,
                    lambda: f"all are back, and the new ones: {read_page(stats)}")
         for client in lingering:
             assert client.recv(1) == b"", "no RST"
             client.close()
-        wait_until(lambda: read_page(stats)["LingerClosedByClient"] == 700, "all have ended")
+        for client in readers:
+            assert clients.read_to_fin(client) == deliveries.BODY
+            client.close()
+        wait_until(lambda: read_page(stats)["LingerClosedByClient"] == 708, "all have ended")
+        assert read_page(stats)["LingerDelivered"] == 8
         assert adds_up(read_page(stats))
         child.socket.close()
         os.kill(second.pid, signal.SIGTERM)
