@@ -55,7 +55,7 @@ class Peers:
     def httpd(self, title, mpm, linger_config=None, workers=WORKERS):
         """Without `linger_config` it is stock."""
         self._count += 1
-        name, port = f"slow{self._count}", free_port()
+        name, (port, plain) = f"slow{self._count}", _two_ports()
         lingerd = self._servers.lingerd(f"{name}d") if linger_config is not None else None
         php = mpm == "prefork"
         modules = ["ssl", "socache_shmcb"] + ([] if php else ["cgid", "alias"])
@@ -67,6 +67,7 @@ class Peers:
                        f'<Directory "{self._cgi}">\n  Require all granted\n</Directory>\n')
         server = self._servers.add(Httpd(name, self._servers.directory, self.www, mpm,
                                          workers=workers, lingerd=lingerd, php=php, config=config,
+                                         port=plain,
                                          linger_config=linger_config or ""))
         server.start()
         return Peer(title, server, port, BIG if php else BIG_CGI)
@@ -78,6 +79,13 @@ class Peers:
                                          backend=backend, tls=(port, self._certificate)))
         server.start(QUICK)
         return Peer(title, server, port, BIG)
+
+
+def _two_ports():
+    first = second = free_port()
+    while second == first:
+        second = free_port()
+    return first, second
 
 
 def _context():

@@ -305,6 +305,7 @@ def test_lingerd_is_stopped_when_it_is_offered(sandbox, mpm, transport):
         lingerd.pause()
         gate.touch()
         wait_until(lambda: httpd.access_log.matching("/cgi/late"), "httpd is through with it")
+        wait_until(lambda: httpd.error_log.matching("lingerd is busy"), "the worker gives up")
         received = b"".join(client.read(50_000) for _ in range(10))
         lingerd.resume()
         assert body_of(received + client.read_all()) == WHOLE

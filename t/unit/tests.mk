@@ -19,3 +19,4 @@ LINKS_lingerer_test := lingerd/lingerer lingerd/deadlines lingerd/delivery
 LINKS_obstacle_test :=
 LINKS_lingerer_model_test := lingerd/carry lingerd/deadlines lingerd/delivery lingerd/lingerer
 LINKS_lingerer_delivery_test := lingerd/deadlines lingerd/delivery lingerd/lingerer
+LINKS_deliveries_model_test := lingerd/carry lingerd/deadlines lingerd/delivery lingerd/lingerer
