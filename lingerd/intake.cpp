@@ -233,9 +233,10 @@ void Intake::take_offer(Peer& peer, UniqueFd& socket, UniqueFd& content, const H
   answer.ticket = handoff.ticket;
   if (truncated || !socket || !content) {
     reject(peer, Complaint::kContent,
-           truncated ? "a delivery whose descriptors got lost, wholly or in part: too many were sent, "
-                       "this process has too many open, or a policy (SELinux) took them away"
-                     : "a delivery without its two descriptors",
+           truncated
+               ? "a delivery whose descriptors got lost, wholly or in part: too many were sent, "
+                 "this process has too many open, or a policy (SELinux) took them away"
+               : "a delivery without its two descriptors",
            now_ns);
   } else if (!KernelSockets::is_clients(socket.get())) {
     reject(peer, Complaint::kDescriptor, "a descriptor that is no connected TCP socket", now_ns);

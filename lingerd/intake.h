@@ -52,7 +52,17 @@ class Intake {
   [[nodiscard]] std::size_t peers() const { return peers_.size(); }
 
  private:
-  enum class Complaint { kRecord, kDescriptor, kNoDescriptor, kExtra, kContent, kBegin, kDenied, kFull, kCount };
+  enum class Complaint {
+    kRecord,
+    kDescriptor,
+    kNoDescriptor,
+    kExtra,
+    kContent,
+    kBegin,
+    kDenied,
+    kFull,
+    kCount
+  };
   struct Peer {
     UniqueFd fd;
     pid_t pid = 0;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The record: one SOCK_SEQPACKET message from an httpd child to lingerd, fixed in size, with the
-// descriptors that its kind asks for in SCM_RIGHTS; and what lingerd says to a child: a greeting for
-// a connection, an answer to an offer. Both ends run on one kernel, so integers are in host byte
-// order and times are CLOCK_MONOTONIC. Pure: no system call, no httpd.
+// descriptors that its kind asks for in SCM_RIGHTS; and what lingerd says to a child: a greeting
+// for a connection, an answer to an offer. Both ends run on one kernel, so integers are in host
+// byte order and times are CLOCK_MONOTONIC. Pure: no system call, no httpd.
 #pragma once
 
 #include <array>
@@ -22,8 +22,9 @@ inline constexpr std::uint16_t kRecordVersion = 1;
 //
 // A linger that gets lost on its way costs a client nothing that it hasn't got. The rest of a
 // response is another matter: so a delivery is offered first, and lingerd says whether it has room,
-// and whether both descriptors have arrived and are fit for use. Only then it is begun, by a message
-// of its own. Until that has been sent the response is the peer's, and lingerd doesn't touch it.
+// and whether both descriptors have arrived and are fit for use. Only then it is begun, by a
+// message of its own. Until that has been sent the response is the peer's, and lingerd doesn't
+// touch it.
 enum class RecordKind : std::uint16_t {
   kLinger = 1,   // one descriptor. The FIN has been sent: drain until the client closes
   kDeliver = 2,  // two: the socket, and what holds the rest of the response. An offer

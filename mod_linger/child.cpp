@@ -107,7 +107,8 @@ bool lingerd_has_room(std::uint64_t bytes) {
   const std::uint64_t limit = counters[DaemonCounter::kOffloadMemoryLimit];
   const bool fits = bytes == 0 || (taken < limit && bytes <= limit - taken);
   return status.liveness == Liveness::kUp && fits &&
-         has_room_for_delivery(deliveries_under_way(counters), counters[DaemonCounter::kQueueLimit]);
+         has_room_for_delivery(deliveries_under_way(counters),
+                               counters[DaemonCounter::kQueueLimit]);
 }
 
 void log_back(const Tally::Change& change) {

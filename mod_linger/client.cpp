@@ -71,8 +71,8 @@ Client::Result Client::deliver(int socket, int content, Handoff handoff, std::ui
   return again.obstacle == Obstacle::kNone ? offer(descriptors, handoff, now_ns) : again;
 }
 
-// Where anything but a refusal goes wrong the connection is given up, and with it the offer: lingerd
-// forgets what a connection that is gone has offered.
+// Where anything but a refusal goes wrong the connection is given up, and with it the offer:
+// lingerd forgets what a connection that is gone has offered.
 Client::Result Client::offer(std::span<const int> descriptors, const Handoff& handoff,
                              std::uint64_t now_ns) {
   if (!delivers()) return {Obstacle::kOtherVersion};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // This child's connection to lingerd: opened when the child starts, shared by its threads, reopened
-// when it breaks. A hand-off never waits for lingerd; an offer of a delivery does, for a moment, in a
-// worker that would else wait for a slow client.
+// when it breaks. A hand-off never waits for lingerd; an offer of a delivery does, for a moment, in
+// a worker that would else wait for a slow client.
 #pragma once
 
 #include <atomic>
@@ -34,8 +34,9 @@ class Client {
   // Sends the socket. kNone: lingerd has it. Thread-safe. `times_up` is Tally::times_up().
   Result hand_off(int socket, const Handoff& handoff, std::uint64_t now_ns, std::uint64_t times_up);
 
-  // Offers the socket with the rest of a response, in `content`. kNone: lingerd delivers it. Anything
-  // else: it never will. kRefused with EBADF: it has no use for this content, or for the socket.
+  // Offers the socket with the rest of a response, in `content`. kNone: lingerd delivers it.
+  // Anything else: it never will. kRefused with EBADF: it has no use for this content, or for the
+  // socket.
   Result deliver(int socket, int content, Handoff handoff, std::uint64_t now_ns,
                  std::uint64_t times_up);
 

@@ -160,8 +160,8 @@ Client::Result offer(Backlog& backlog, Handoff handoff, int fd) {
                                child.tally->times_up());
 }
 
-// The socket goes with the rest of the response, and lingerd sends the FIN behind it. False: what is
-// left by now has to be sent here, and then the socket goes the usual way.
+// The socket goes with the rest of the response, and lingerd sends the FIN behind it. False: what
+// is left by now has to be sent here, and then the socket goes the usual way.
 bool deliver(conn_rec* connection, Backlog& backlog, const Settings& settings,
              const server_rec* server, int fd) {
   Child& child = this_child();

@@ -16,10 +16,9 @@ from harness import tls  # servers has made it known
 
 WORKERS = 8
 READERS = 64
-RATE = 256 * 1024
 MEGABYTE = 1 << 20
 BIG, QUICK = "/big.php", "/page.html"
-BIG_CGI = "/cgi/big"
+BIG_CGI, LARGE_CGI = "/cgi/big", "/cgi/large"
 OFFLOAD = "LingerOffload On"
 
 
@@ -44,13 +43,15 @@ class Peers:
         self._cgi = servers.directory / "cgi"
         if not self._cgi.exists():
             self._cgi.mkdir(mode=0o755)
-            script = self._cgi / "big"
-            script.write_text("#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\n"
-                              f"exec head -c {MEGABYTE} /dev/zero\n")
-            script.chmod(0o755)
+            for script, size in (("big", MEGABYTE), ("large", 8 * MEGABYTE)):
+                path = self._cgi / script
+                path.write_text("#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\n"
+                                f"exec head -c {size} /dev/zero\n")
+                path.chmod(0o755)
             tls.make_certificate(servers.directory)
         self._certificate = servers.directory / "tls.crt"
         self._count = 0
+        self._behind = {}  # server: lingerd, backend
 
     def httpd(self, title, mpm, linger_config=None, workers=WORKERS):
         """Without `linger_config` it is stock."""
@@ -70,7 +71,13 @@ class Peers:
                                          port=plain,
                                          linger_config=linger_config or ""))
         server.start()
+        self._behind[server] = [lingerd] if lingerd else []
         return Peer(title, server, port, BIG if php else BIG_CGI)
+
+    def stop(self, peer):
+        """With what works for it."""
+        for server in (peer.server, *self._behind.pop(peer.server, ())):
+            server.stop()
 
     def nginx(self, title, backend):
         self._count += 1
@@ -78,6 +85,7 @@ class Peers:
         server = self._servers.add(Nginx(f"slow{self._count}", self._servers.directory, self.www,
                                          backend=backend, tls=(port, self._certificate)))
         server.start(QUICK)
+        self._behind[server] = [backend]
         return Peer(title, server, port, BIG)
 
 
@@ -130,50 +138,77 @@ class Quick:
         return [end - begun if wait is None else wait for begun, wait in self._waits.values()]
 
 
-def slow_once(peer, seconds):
-    """(requests/s that are answered to the end, waits of quick requests)"""
+@dataclasses.dataclass(frozen=True)
+class Slow:
+    """What the readers fetch, and how slowly."""
+    name: str
+    page: str  # of event: a CGI program
+    rate: int
+    words: str
+    prefork: bool
+
+
+SLOW = (
+    Slow("offload", BIG_CGI, 256 << 10, "1 MB, 64 clients at 256 KB/s, which can take 16 a second", True),
+    # More than the kernel takes into a socket's buffer (4 MB at most, by default).
+    Slow("offload-large", LARGE_CGI, 1 << 20, "8 MB, 64 clients at 1 MB/s, which can take 8 a second",
+         False),
+)
+
+
+def _slow_once(peer, load, seconds):
+    """(ablinger's result, waits of quick requests)"""
     before = 6  # seconds: until every reader is in the middle of something
-    load = Load(peer.url(), concurrency=READERS, read_rate=RATE, rcvbuf=65536, warmup=before,
-                duration=seconds, until_fin=True, timeout=120)
+    url = peer.url() if load.prefork else peer.url(load.page)
+    readers = Load(url, concurrency=READERS, read_rate=load.rate, rcvbuf=65536, warmup=before,
+                   duration=seconds, until_fin=True, timeout=120)
     try:
         time.sleep(before)
         waits = Quick(peer).run(seconds)
-        result = load.result()
+        return readers.result(), waits
     finally:
-        load.stop()
-    return result, waits
+        readers.stop()
 
 
-def slow(field, seconds, repeats, say):
-    seconds = max(4 * seconds, 16)
-    peers = Peers(field.servers)
+def _slow_peers(peers, load):
     start = {"stock event, CGI": lambda t: peers.httpd(t, "event"),
              "event with LingerOffload, CGI": lambda t: peers.httpd(t, "event", OFFLOAD)}
-    if php_available():
-        start = {"stock prefork": lambda t: peers.httpd(t, "prefork"),
-                 "prefork with LingerOffload": lambda t: peers.httpd(t, "prefork", OFFLOAD),
-                 "nginx as a buffering proxy before prefork": lambda t: peers.nginx(
-                     t, peers.httpd(t, "prefork").server), **start}
+    if not load.prefork or not php_available():
+        return start
+    return {"stock prefork, mod_php": lambda t: peers.httpd(t, "prefork"),
+            "prefork with LingerOffload, mod_php": lambda t: peers.httpd(t, "prefork", OFFLOAD),
+            "nginx, buffering, before that stock prefork": lambda t: peers.nginx(
+                t, peers.httpd("backend", "prefork").server), **start}
+
+
+def _slow_rows(peers, load, seconds, repeats, say):
     rates, medians, worst = {}, {}, {}
     failed = 0
     for _ in range(min(repeats, 2)):
-        for title, make in start.items():
+        for title, make in _slow_peers(peers, load).items():
             peer = make(title)
-            result, waits = slow_once(peer, seconds)
+            result, waits = _slow_once(peer, load, seconds)
             failed += result["failed"]
             rates.setdefault(title, []).append(result["requests_per_second"])
             medians.setdefault(title, []).append(statistics.median(waits) * 1000)
             worst.setdefault(title, []).append(max(waits) * 1000)
-            say(f"offload: {title}: {result['requests_per_second']:.2f} req/s, a quick request waits "
+            say(f"{load.name}: {title}: {rates[title][-1]:.2f} req/s, a quick request waits "
                 f"{medians[title][-1]:,.0f} ms (at most {worst[title][-1]:,.0f}), "
                 f"{result['failed']} failed")
-            peer.server.stop()
-    what = (f"{WORKERS} workers, TLS, dynamic responses of 1 MB, {READERS} clients at 256 KB/s "
-            "(16 requests/s is all that they can take)")
-    note = f"{failed} failed" if failed else ""
-    return [row("offload-rate", f"requests/s: {what}", "/s", rates, "", note=note),
-            row("offload-wait", "wait of a quick request meanwhile, median", "ms", medians, ""),
-            row("offload-worst", "wait of a quick request meanwhile, the longest", "ms", worst, "")]
+            peers.stop(peer)
+    what = f"{WORKERS} workers, TLS, dynamic responses of {load.words}"
+    return [row(f"{load.name}-rate", f"requests/s: {what}", "/s", rates, "",
+                note=f"{failed} failed" if failed else ""),
+            row(f"{load.name}-wait", f"wait of a quick request meanwhile, median ({load.words})",
+                "ms", medians, ""),
+            row(f"{load.name}-worst", f"wait of a quick request meanwhile, the longest "
+                f"({load.words})", "ms", worst, "")]
+
+
+def slow(field, seconds, repeats, say):
+    peers = Peers(field.servers)
+    return [one for load in SLOW
+            for one in _slow_rows(peers, load, max(4 * seconds, 16), repeats, say)]
 
 
 # ---- Quick clients -----------------------------------------------------------------------------
@@ -192,7 +227,7 @@ def _pair(peers, mpm, seconds, repeats, say, url, title, name, concurrency):
         say(f"offload-cost: {title}: {values['off'][-1]:,.0f} req/s off, "
             f"{values['on'][-1]:,.0f} on")
     for peer in both.values():
-        peer.server.stop()
+        peers.stop(peer)
     ratio = statistics.median(on / off for on, off in zip(values["on"], values["off"]))
     return row(name, f"requests/s of quick clients, LingerOffload On against Off: {title}", "/s",
                {"Off": values["off"], "On": values["on"]}, ">= 0.97", ratio)

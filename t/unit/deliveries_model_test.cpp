@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random lives of deliveries, beside lingers: offers begun and dropped, clients that take, stall, send
-// meanwhile and reset, files cut short, time, limits, restarts. A reference that knows only what was
-// promised: each byte once and in order, FIN behind the last one and nowhere else, no more memory
-// than the limit, and books that balance after each step. A failure prints its seed:
+// Random lives of deliveries, beside lingers: offers begun and dropped, clients that take, stall,
+// send meanwhile and reset, files cut short, time, limits, restarts. A reference that knows only
+// what was promised: each byte once and in order, FIN behind the last one and nowhere else, no more
+// memory than the limit, and books that balance after each step. A failure prints its seed:
 // DELIVERIES_MODEL_SEED=N runs that one alone, DELIVERIES_MODEL_RUNS=N as many of them.
 #include <algorithm>
 #include <cstdlib>
@@ -93,8 +93,8 @@ class Kernel final : public SocketOps {
     if (content.left != socket.length - socket.taken) trouble = "a wrong idea of what is left";
     if (content.offset >= socket.content_ends) return {kCutShort, 0};
     if (socket.reset) return {kReset, 0};
-    const std::uint64_t bytes = std::min(
-        {socket.room, content.left, kMostAtOnce, socket.content_ends - content.offset});
+    const std::uint64_t bytes =
+        std::min({socket.room, content.left, kMostAtOnce, socket.content_ends - content.offset});
     if (bytes == 0) return {kFull, 0};
     socket.room -= bytes;
     socket.taken += bytes;
@@ -171,8 +171,8 @@ class Model {
   [[nodiscard]] std::uint64_t now_ns() const { return now_ms_ * kMilli; }
   void expect(bool holds, const std::string& what) const {
     if (holds) return;
-    const std::string text = what + ": DELIVERIES_MODEL_SEED=" + std::to_string(seed_) +
-                             ", step " + std::to_string(step_) + ", " + what_;
+    const std::string text = what + ": DELIVERIES_MODEL_SEED=" + std::to_string(seed_) + ", step " +
+                             std::to_string(step_) + ", " + what_;
     FAIL(text.c_str());
   }
   [[nodiscard]] std::uint64_t count(DaemonCounter c) const { return lingerer_->counters()[c]; }
@@ -187,7 +187,8 @@ class Model {
   }
   SocketId free_number() {
     SocketId id = 3;
-    while (kernel_.open.contains(id) || std::ranges::find(kernel_.contents, id) != kernel_.contents.end()) {
+    while (kernel_.open.contains(id) ||
+           std::ranges::find(kernel_.contents, id) != kernel_.contents.end()) {
       ++id;
     }
     return id;
@@ -280,7 +281,7 @@ void Model::begin() {
   socket.moved_ms = now_ms_;
   ++begun_;
   may_lose_ = over_the_share();  // it counts already
-  const Handoff handoff{RecordKind::kDeliver, 5'000,         30'000, now_ns(),
+  const Handoff handoff{RecordKind::kDeliver, 5'000,         30'000,         now_ns(),
                         socket.first,         socket.length, socket.stall_ms};
   lingerer_->give_back(offer.memory);
   lingerer_->arrive_with(id, {content, socket.first, socket.length, offer.memory}, handoff,

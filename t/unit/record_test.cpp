@@ -253,7 +253,8 @@ TEST(Greeting, says_which_kinds_of_records_are_taken) {
   greeting.kinds = kAllKinds;
   std::uint64_t kinds = 0;
   CHECK(decode_greeting(bytes_of(greeting), kinds) == GreetingResult::kWelcome);
-  UNSIGNED_LONGLONGS_EQUAL(std::uint64_t{1} << 1 | std::uint64_t{1} << 2 | std::uint64_t{1} << 32, kinds);
+  UNSIGNED_LONGLONGS_EQUAL(std::uint64_t{1} << 1 | std::uint64_t{1} << 2 | std::uint64_t{1} << 32,
+                           kinds);
   greeting.verdict = Verdict::kDenied;
   kinds = 7;
   CHECK(decode_greeting(bytes_of(greeting), kinds) == GreetingResult::kDenied);
