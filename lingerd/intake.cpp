@@ -17,7 +17,7 @@ namespace lingerd {
 namespace {
 
 constexpr std::size_t kBatch = 64;  // messages a system call
-constexpr int kBatchesAtOnce = 8;   // then it's another peer's turn; a full queue is 278 messages
+constexpr int kBatchesAtOnce = 8;   // then it's another peer's turn; a full queue is 555 messages
 
 // Two descriptors fit: the kernel drops any other one itself and says MSG_CTRUNC.
 constexpr std::size_t kMostDescriptors = 2;

@@ -154,7 +154,7 @@ class Screen {
       return "-";
     }
     const double per_second = static_cast<double>(value(c) - then.snapshot.counters[c]) / seconds;
-    if (c == kDrainedBytes) return bytes_text(static_cast<std::uint64_t>(per_second)) + "/s";
+    if (c == kDrainedBytes) return bytes_text(whole_number(per_second)) + "/s";
     if (c == kWorkerMillisFreed) return shortest(per_second / 1000) + " processes";
     return rate_text(per_second);
   }

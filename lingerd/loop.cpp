@@ -75,7 +75,7 @@ void give_contents(std::vector<Lingerer::Carried>& sockets, std::vector<UniqueFd
 }  // namespace
 
 struct Loop::State {
-  State(const LoopSettings& with, UniqueFd listening, const std::string& stats_path,
+  State(const LoopSettings& with, UniqueFd listening, const std::string& page_path,
         const CarriedState& carried)
       : settings(with),
         now(monotonic_ns()),
@@ -83,7 +83,8 @@ struct Loop::State {
         epoll(checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
         signals(signal_fd()),
         listener(std::move(listening)),
-        stats(stats_path, started_ns),
+        stats_path(page_path),
+        stats(std::in_place, page_path, started_ns),
         sockets(epoll.get()),
         lingerer(sockets, settings.max_connections, settings.max_time_ms),
         intake(lingerer, epoll.get(), settings.max_peers) {
@@ -123,7 +124,8 @@ struct Loop::State {
   UniqueFd epoll;
   UniqueFd signals;
   UniqueFd listener;
-  StatsFile stats;
+  std::string stats_path;
+  std::optional<StatsFile> stats;
   KernelSockets sockets;
   Lingerer lingerer;
   Intake intake;
@@ -157,10 +159,10 @@ Loop::Loop(const LoopSettings& settings, UniqueFd listener, const std::string& s
   if (inherited) {
     state_->take_over(carried, result, std::move(unpacked.descriptors));
   }
-  if (!state_->stats.problem().empty()) {
+  if (!state_->stats->problem().empty()) {
     log::write(log::Level::kWarning,
                "no stats page, so server-status and lingerctl will say that lingerd is down: %s",
-               state_->stats.problem().c_str());
+               state_->stats->problem().c_str());
   }
 }
 
@@ -185,7 +187,7 @@ void Loop::run() {
   if (state_->ready) state_->ready();
   while (!state_->finished()) state_->turn();
   if (state_->handed_over) {
-    state_->stats.leave();
+    state_->stats->leave();
     return;
   }
   state_->lingerer.end_all(state_->now);
@@ -272,7 +274,7 @@ void Loop::State::accept_peers() {
 }
 
 void Loop::State::publish() {
-  stats.publish({now, lingerer.oldest_ns(), &lingerer.counters()});
+  stats->publish({now, lingerer.oldest_ns(), &lingerer.counters()});
 }
 
 // Each turn publishes, so the heartbeat only has to see to it that there is a turn now and then.
@@ -333,6 +335,8 @@ void Loop::State::hand_over() {
     log::write(log::Level::kNotice, "handing over %zu sockets and %zu peers", state.sockets.size(),
                peers.size());
     handed_over = replace(pack(encode(state), descriptors), listener.get());
+    // A successor that came that far has put its own page there.
+    if (!handed_over && !stats->is_there()) stats.emplace(stats_path, started_ns);
   } catch (const std::exception& problem) {
     log::write(log::Level::kError, "can't hand over, going on: %s", problem.what());
   }

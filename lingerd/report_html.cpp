@@ -3,7 +3,6 @@
 // in <dt> and <pre>: neither is used here.
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <span>
 
 #include "lingerd/report.h"
@@ -40,7 +39,7 @@ const CounterInfo& info(ModuleCounter c) {
 std::uint64_t recent_fallbacks(const Report& report) {
   double per_second = 0;
   for (const auto& value : fallback_series(report)) per_second += *value;
-  return static_cast<std::uint64_t>(std::llround(per_second * kRingSeconds));
+  return whole_number(per_second * kRingSeconds);
 }
 
 void head(std::string& out, const Report& report) {
@@ -106,7 +105,7 @@ void plot(std::string& out, std::span<const Curve> curves, const char* unit,
           const std::string& label) {
   const double top = chart_top(curves);
   out += "</figcaption><div class=\"linger-plot\">" + chart_svg(curves, top, label) + "<small>" +
-         grouped(static_cast<std::uint64_t>(top)) + unit +
+         grouped(whole_number(top)) + unit +
          "</small></div><div class=\"linger-axis\"><small>10 min ago</small> <small>now</small>"
          "</div></figure>\n";
 }

@@ -75,9 +75,16 @@ std::string shortest(double value) {
   return out;
 }
 
+std::uint64_t whole_number(double value) {
+  if (!(value > 0)) return 0;
+  constexpr double kTooLarge = 18'446'744'073'709'551'616.0;  // 2^64
+  const double rounded_up = std::round(value);
+  return rounded_up < kTooLarge ? static_cast<std::uint64_t>(rounded_up) : UINT64_MAX;
+}
+
 std::string rate_text(double per_second) {
   if (per_second < 100) return shortest(per_second);
-  return grouped(static_cast<std::uint64_t>(std::llround(per_second)));
+  return grouped(whole_number(per_second));
 }
 
 std::string bytes_text(std::uint64_t bytes) {

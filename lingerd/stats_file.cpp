@@ -59,14 +59,17 @@ void* StatsFile::map_file() {
   return MAP_FAILED;
 }
 
-StatsFile::~StatsFile() {
-  munmap(page_, sizeof(StatsPage));
+bool StatsFile::is_there() const {
   struct stat ours {};
   struct stat there {};
-  if (fd_ && fstat(fd_.get(), &ours) == 0 && stat(path_.c_str(), &there) == 0 &&
-      ours.st_ino == there.st_ino && ours.st_dev == there.st_dev) {
-    unlink(path_.c_str());
-  }
+  if (!fd_) return true;
+  return fstat(fd_.get(), &ours) == 0 && stat(path_.c_str(), &there) == 0 &&
+         ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+}
+
+StatsFile::~StatsFile() {
+  munmap(page_, sizeof(StatsPage));
+  if (fd_ && is_there()) unlink(path_.c_str());
 }
 
 }  // namespace lingerd

@@ -24,6 +24,8 @@ class StatsFile {
   [[nodiscard]] const std::string& problem() const { return problem_; }
   // Leaves the file in place at the end: the next lingerd puts its own there.
   void leave() { fd_.reset(); }
+  // Whether the file at the path is this page; true as well if there never was one.
+  [[nodiscard]] bool is_there() const;
   void publish(const StatsUpdate& update) { writer_->publish(update); }
 
  private:

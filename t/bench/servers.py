@@ -141,6 +141,7 @@ class Httpd(Server):
         super().__init__(name, directory, port)
         self.mpm = mpm
         self.lingerd = lingerd
+        self.status_port = self.port  # where it is looked at
         loads = [f"mpm_{mpm}", *self.MODULES]
         lines = [f"LoadModule {m}_module {places.HTTPD_MODULES}/mod_{m}.so" for m in loads]
         if php:
@@ -198,7 +199,8 @@ GracefulShutdownTimeout 5
     def status(self, timeout=10):
         """server-status?auto as {key: text}. It takes its turn among the clients: with all
         workers busy it waits as they do, and says what was true when it was served."""
-        with urllib.request.urlopen(self.url("/server-status?auto"), timeout=timeout) as response:
+        url = f"http://127.0.0.1:{self.status_port}/server-status?auto"
+        with urllib.request.urlopen(url, timeout=timeout) as response:
             lines = response.read().decode().splitlines()
         return dict(line.split(": ", 1) for line in lines if ": " in line)
 

@@ -153,6 +153,27 @@ def test_stopped_with_its_queue_full(mpm, sandbox):
     assert len(httpd.error_log.matching(BUSY)) <= 2, httpd.error_log.tail()
 
 
+def test_stopped_before_httpd_starts(mpm, sandbox):
+    """lingerd accepts (its kernel does) and greets nobody. Would catch an httpd that waits for the
+    greeting, and one that falls back for ever without a word."""
+    lingerd = sandbox.lingerd()
+    lingerd.pause()
+    httpd = sandbox.httpd(mpm, lingerd=lingerd, workers=2, processes=1)
+    httpd.allowed_lines += [BUSY, BACK, logs.ALL_BUSY]
+    fetch_whole(httpd)
+
+    def told():
+        assert not hand_off_one(httpd)
+        return httpd.error_log.matching(BUSY)
+
+    wait_until(told, "a line that says why", every=0.1)
+    assert fallbacks(httpd)["Busy"] > 0 and httpd.status()["LingerUp"] == 1
+    lingerd.resume()
+    wait_hand_offs_resume(httpd)
+    wait_until(lambda: httpd.error_log.matching(BACK), "the line that it's back")
+    assert len(httpd.error_log.matching(BUSY)) == 1, httpd.error_log.tail()
+
+
 needs_root = pytest.mark.skipif(not places.am_root(), reason="permissions don't stop this user")
 
 

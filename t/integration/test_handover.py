@@ -2,20 +2,24 @@
 """Restart and upgrade: every lingering socket, its deadlines, the counters and httpd's connections
 go from one lingerd to the next."""
 import array
+import contextlib
 import os
+import pathlib
+import pwd
 import signal
 import socket
 import subprocess
 
 import pytest
 
-from harness import clients, deliveries, places
+from harness import clients, deliveries, inject, places
 from harness.httpd import content
 from harness.lingerd import environment
-from harness.record import Child
+from harness.record import WELCOME, Child
 from harness.stats import adds_up, read_page
 from harness.waiting import wait_until
 
+TAKING_OVER = ["handing over", "took over", "listens at"]
 MANY = int(os.environ.get("HANDOVER_SOCKETS", "5000"))
 
 
@@ -75,6 +79,118 @@ def test_the_next_lingerd_goes_on_in_the_same_process(sandbox):
         assert page["LingerClosedByClient"] == page["LingerTotal"] == MANY + 1
         assert page["LingerDrainedBytes"] == after["LingerDrainedBytes"] + 11 * MANY
         assert adds_up(page)
+
+
+# ---- Between two processes ----
+
+@pytest.mark.parametrize("sending", [False, True], ids=["silent", "sending"])
+def test_another_process_takes_over(sandbox, sending):
+    """`lingerd --takeover`, and another one after it. Would catch a lost socket, deadline or
+    counter, an RST, a socket's file that goes with the predecessor, a pidfile that names it."""
+    pidfile = sandbox.directory / "l.pid"
+    lingerd = sandbox.lingerd("--max-connections", str(MANY + 100), "--pidfile", str(pidfile))
+    lingerd.allowed_lines += TAKING_OVER
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        lingering = _fill(child, MANY, idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == MANY, "all linger")
+        before = lingerd.counters()
+        for _ in range(2):
+            predecessor = lingerd.pid
+            if sending:
+                _send_from_half(lingering)
+            lingerd.take_over()
+            assert lingerd.counters()["pid"] == lingerd.pid != predecessor
+            assert pidfile.read_text() == f"{lingerd.pid}\n"
+        sent = 2 * 1000 * len(lingering[::2]) if sending else 0
+        wait_until(lambda: lingerd.counters()["LingerDrainedBytes"] == sent,
+                   lambda: f"drained by either: {lingerd.counters()}")
+        after = lingerd.counters()
+        assert after["LingerQueue"] == MANY
+        for key in ("LingerTotal", "started_ns"):
+            assert after[key] == before[key], key
+        late = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == MANY + 1, "the old connection hands over")
+        with Child(lingerd.socket_path) as other:
+            assert other.greeting() == WELCOME, "and new ones come"
+        for client in [*lingering, late]:
+            client.sendall(b"still taken")
+            assert client.recv(1) == b"", "our FIN, and no RST"
+            client.close()
+        wait_until(lambda: lingerd.queue() == 0, lambda: f"they end: {lingerd.counters()}")
+        page = lingerd.counters()
+        assert page["LingerClosedByClient"] == page["LingerTotal"] == MANY + 1
+        assert page["LingerDrainedBytes"] == sent + 11 * (MANY + 1)
+        assert adds_up(page)
+    assert not lingerd.stop()
+    assert not list(sandbox.directory.glob("*.sock*")) and not pidfile.exists()
+
+
+def test_a_successor_that_fails_at_the_last_moment(sandbox):
+    """It has all descriptors and has put its own stats page there, and then dies. Would catch a
+    predecessor that is gone by then, or goes on without a page, a pidfile or its socket's file."""
+    pidfile = sandbox.directory / "l.pid"
+    lingerd = sandbox.lingerd("--pidfile", str(pidfile))
+    lingerd.allowed_lines += [*TAKING_OVER, "no successor, going on", "epoll_ctl"]
+    rules = inject.Rules(sandbox.directory)
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        lingering = _fill(child, 20, idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == 20, "all linger")
+        rules.fail("epoll_ctl", "ENOMEM", count=1)
+        assert lingerd.exit_of_successor(env=rules.environment()) == 1
+        wait_until(lambda: "no successor, going on" in lingerd.log.text(), "it says so")
+        wait_until(lambda: lingerd.counters()["pid"] == lingerd.pid, "its page is back")
+        assert pidfile.read_text() == f"{lingerd.pid}\n"
+        lingering += _fill(child, 20, idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == 40, "it goes on")
+        with Child(lingerd.socket_path) as other:
+            assert other.greeting() == WELCOME
+        for client in lingering:
+            client.sendall(b"still taken")
+            assert client.recv(1) == b""
+            client.close()
+        wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 40, "to the end")
+        lingerd.take_over()
+        assert lingerd.counters()["LingerTotal"] == 40
+
+
+def test_nobody_to_take_over_from(sandbox):
+    """Would catch an init script that fails because the last lingerd was killed."""
+    lingerd = sandbox.lingerd()
+    lingerd.kill()
+    lingerd.start("--takeover")
+    with Child(lingerd.socket_path) as child:
+        assert child.greeting() == WELCOME
+
+
+@pytest.mark.skipif(not places.am_root(), reason="needs users to be")
+def test_a_strangers_takeover(sandbox):
+    """Whoever can make files beside the socket listens where a successor would. Would catch all
+    sockets of all sites handed to him."""
+    sandbox.directory.chmod(0o777)
+    lingerd = sandbox.lingerd()
+    lingerd.allowed_lines += TAKING_OVER
+    place = pathlib.Path(f"{lingerd.socket_path}.takeover")
+    with Child(lingerd.socket_path) as child, \
+            socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as thief:
+        child.greeting()
+        client = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        try:
+            thief.bind(str(place))
+            thief.listen()
+        finally:
+            os.seteuid(0)
+        os.kill(lingerd.pid, signal.SIGUSR2)
+        wait_until(lambda: "took over 1 sockets" in lingerd.log.text(), "it follows itself")
+        thief.settimeout(10)
+        with contextlib.suppress(TimeoutError):
+            line, _ = thief.accept()  # it came, saw who that was,
+            assert line.recvmsg(100, 1000)[:2] == (b"", []), "and left"
+            line.close()
+        wait_until(lambda: lingerd.queue() == 1, "nothing is lost")
+        client.close()
 
 
 def test_deadlines_go_on(lingerd):
@@ -222,7 +338,8 @@ def test_a_successor_that_would_not_start_gets_nothing(sandbox):
         assert lingerd.counters()["LingerClosedByReset"] == 0
 
 
-def test_httpd_sees_no_restart(sandbox, mpm):
+@pytest.mark.parametrize("by", ["SIGUSR2", "--takeover"])
+def test_httpd_sees_no_restart(sandbox, mpm, by):
     """Would catch a fallback, or a reset client, because lingerd was replaced."""
     lingerd = sandbox.lingerd()
     lingerd.allowed_lines += ["handing over", "took over", "listens at"]
@@ -232,7 +349,10 @@ def test_httpd_sees_no_restart(sandbox, mpm):
         for _ in range(20):
             assert clients.fetch(httpd.port) == (200, content("hello.txt"))
         seen = lingerd.log.text().count("took over")
-        os.kill(lingerd.pid, signal.SIGUSR2)
+        if by == "SIGUSR2":
+            os.kill(lingerd.pid, signal.SIGUSR2)
+        else:
+            lingerd.take_over()
         wait_until(lambda n=seen: lingerd.log.text().count("took over") > n, f"round {round_}")
     after = httpd.status()
     assert int(after["LingerFallbacks"]) == int(before["LingerFallbacks"])

@@ -19,7 +19,7 @@ STATE_LINES = r"\[linger:(warn|notice)\] .*lingerd is (down|back|busy)"
 
 @pytest.fixture
 def site(mpm, sandbox):
-    httpd, lingerd = sandbox.site(mpm)
+    httpd, lingerd = sandbox.site(mpm, linger_directives="LingerTimeout 60\nLingerTime 60\n")
     httpd.allowed_lines.append(STATE_LINES)
     return httpd, lingerd
 

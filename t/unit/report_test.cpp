@@ -3,6 +3,7 @@
 // broken by what a path or a help text contains.
 #include "lingerd/report.h"
 
+#include <limits>
 #include <set>
 #include <string>
 #include <string_view>
@@ -367,6 +368,23 @@ TEST(Words, numbers) {
   CHECK_TRUE("1.0 kB" == bytes_text(1'000));
   CHECK_TRUE("1.0 MB" == bytes_text(999'999));
   CHECK_TRUE("18 EB" == bytes_text(UINT64_MAX));
+}
+
+// What a page holds that something else than lingerd has written.
+TEST(Words, absurd_numbers_are_still_numbers) {
+  CHECK_TRUE(0 == whole_number(-1));
+  CHECK_TRUE(0 == whole_number(std::numeric_limits<double>::quiet_NaN()));
+  CHECK_TRUE(3 == whole_number(2.5));
+  CHECK_TRUE(UINT64_MAX == whole_number(2e19));
+  CHECK_TRUE("18,446,744,073,709,551,615" == rate_text(1e300));
+  Report report = report_in(Liveness::kUp);
+  for (std::size_t i = 0; i < kRingSamples; ++i) {
+    const std::uint64_t slot = kRunningSlot - 1 - i;
+    const std::uint64_t absurd = i % 2 == 0 ? UINT64_MAX : 0;
+    report.daemon.snapshot.ring[slot % kRingSamples] = {slot, absurd, absurd};
+  }
+  report.module.reset();
+  CHECK_TRUE(has(html_section(report), "18,446,744,073,709,551,615"));
 }
 
 TEST(Words, durations) {

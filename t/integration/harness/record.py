@@ -15,7 +15,7 @@ ALL_KINDS = 1 << LINGER | 1 << DELIVER | 1 << BEGIN
 ACCEPTED, NO_ROOM, UNFIT = 0, 1, 2
 
 
-def record(idle_ms=5000, cap_ms=30000, *, magic=MAGIC, version=1, size=_RECORD.size, kind=1,
+def record(idle_ms=60_000, cap_ms=60_000, *, magic=MAGIC, version=1, size=_RECORD.size, kind=1,
            handed_off_ns=None, offset=0, length=0, stall_ms=0, ticket=0):
     stamp = time.monotonic_ns() if handed_off_ns is None else handed_off_ns
     return _RECORD.pack(magic, version, size, kind, 0, idle_ms, cap_ms, 0, stamp,
