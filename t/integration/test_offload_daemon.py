@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import clients
+from harness import clients, places
 from harness.bystander import Bystander
 from harness.deliveries import BODY, SIZE, deliver, memfd, offer, small_pair
 from harness.record import (ACCEPTED, DELIVER, NO_ROOM, UNFIT, WELCOME, Child, record,
@@ -411,7 +411,8 @@ def test_readers_that_never_read(lingerd, child):
     assert deliveries_under_way(page) == MANY
     assert page["LingerOffloadMemory"] >= MANY * 400_000
     grown = resident_kb(lingerd.pid) - before
-    assert grown < 1024 + MANY, f"{grown} kB more for {MANY} readers"
+    if b"__sanitizer" not in places.LINGERD.read_bytes():  # which keeps what is freed for a while
+        assert grown < 1024 + MANY, f"{grown} kB more for {MANY} readers"
     for client in readers:
         clients.reset(client)
     wait_until(lambda: lingerd.counters()["LingerDeliveryAborted"] == MANY, "all are gone")
