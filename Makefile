@@ -137,12 +137,18 @@ integration: all build/ablinger ## Integration tests on a real httpd, prefork, w
 .PHONY: asan tsan asan-unit
 asan-unit:
 	@$(MAKE) VARIANT=asan unit
-asan: all build/ablinger asan-unit ## Unit tests and lingerd under ASan and UBSan, integration tests against that lingerd
-	@$(MAKE) VARIANT=asan build/asan/lingerd
-	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/asan/lingerd")
-tsan: all build/ablinger ## The same under ThreadSanitizer
+# httpd itself isn't built with ASan: its module brings the runtime along, by LD_PRELOAD
+# (t/integration/harness/sanitized.py). TSan would have to know httpd's own locks.
+SANITIZED_SOAK = SOAK_CONNECTIONS=$(or $(SOAK_CONNECTIONS),10000) SOAK_RATE=500 \
+    LINGERD="$(CURDIR)/build/$(1)/lingerd" $(PYTHON) t/bench/soak.py
+asan: all asan-unit build/ablinger ## Unit tests, lingerd and the module inside httpd under ASan and UBSan
+	@$(MAKE) VARIANT=asan build/asan/lingerd build/asan/mod_linger.so
+	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/asan/lingerd" MOD_LINGER="$(CURDIR)/build/asan/mod_linger.so")
+	@$(call SANITIZED_SOAK,asan)
+tsan: all build/ablinger ## Unit tests and lingerd under ThreadSanitizer, integration tests against that lingerd
 	@$(MAKE) VARIANT=tsan build/tsan/lingerd unit
 	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/tsan/lingerd")
+	@$(call SANITIZED_SOAK,tsan)
 
 FUZZ_SECONDS ?= 30
 # What reads bytes that somebody else wrote, and what acts on them.

@@ -195,6 +195,7 @@ bool Intake::take(Peer& peer, std::size_t index, std::uint64_t now_ns, bool quic
   if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 && result == DecodeResult::kOk) {
     result = DecodeResult::kWrongSize;
   }
+  if (result == DecodeResult::kOk) lingerer_.count_reported(handoff.fallbacks);
   const bool truncated = (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0;
   SocketId id = 0;
   bool arrived = false;

@@ -104,6 +104,8 @@ class Lingerer {
   [[nodiscard]] std::uint64_t oldest_ns() const;
   [[nodiscard]] const DaemonCounters& counters() const { return counters_; }
   void count_rejected() { ++counters_[DaemonCounter::kRejected]; }
+  void count_reported(std::uint32_t n) { counters_[DaemonCounter::kFallbacksReported] += n; }
+  void note_peers(std::size_t n) { counters_[DaemonCounter::kPeers] = n; }
 
  private:
   enum class Phase : std::uint8_t { kNone, kFresh, kDelivering, kWatched };

@@ -84,7 +84,7 @@ struct Loop::State {
         signals(signal_fd()),
         listener(std::move(listening)),
         stats_path(page_path),
-        stats(std::in_place, page_path, started_ns),
+        stats(std::in_place, page_path, started_ns, now),
         sockets(epoll.get()),
         lingerer(sockets, settings.max_connections, settings.max_time_ms),
         intake(lingerer, epoll.get(), settings.max_peers) {
@@ -110,6 +110,7 @@ struct Loop::State {
   void accept_peers();
   void beat();
   void publish();
+  void show_page();
   void read_signals();
   void reload_settings();
   void begin_stop();
@@ -159,11 +160,7 @@ Loop::Loop(const LoopSettings& settings, UniqueFd listener, const std::string& s
   if (inherited) {
     state_->take_over(carried, result, std::move(unpacked.descriptors));
   }
-  if (!state_->stats->problem().empty()) {
-    log::write(log::Level::kWarning,
-               "no stats page, so server-status and lingerctl will say that lingerd is down: %s",
-               state_->stats->problem().c_str());
-  }
+  state_->show_page();
 }
 
 Loop::~Loop() = default;
@@ -274,7 +271,16 @@ void Loop::State::accept_peers() {
 }
 
 void Loop::State::publish() {
+  lingerer.note_peers(intake.peers());
   stats->publish({now, lingerer.oldest_ns(), &lingerer.counters()});
+}
+
+void Loop::State::show_page() {
+  stats->appear({now, lingerer.oldest_ns(), &lingerer.counters()});
+  if (stats->problem().empty()) return;
+  log::write(log::Level::kWarning,
+             "no stats page, so server-status and lingerctl will say that lingerd is down: %s",
+             stats->problem().c_str());
 }
 
 // Each turn publishes, so the heartbeat only has to see to it that there is a turn now and then.
@@ -336,7 +342,10 @@ void Loop::State::hand_over() {
                peers.size());
     handed_over = replace(pack(encode(state), descriptors), listener.get());
     // A successor that came that far has put its own page there.
-    if (!handed_over && !stats->is_there()) stats.emplace(stats_path, started_ns);
+    if (!handed_over && !stats->is_there()) {
+      stats.emplace(stats_path, started_ns, now);
+      show_page();
+    }
   } catch (const std::exception& problem) {
     log::write(log::Level::kError, "can't hand over, going on: %s", problem.what());
   }
@@ -346,7 +355,8 @@ void Loop::State::hand_over() {
 // still linger, as if they had just come.
 void Loop::State::take_over(const CarriedState& carried, CarryResult result,
                             std::vector<UniqueFd> descriptors) {
-  constexpr Handoff kAnew{.idle_ms = 5'000, .cap_ms = 30'000};
+  // As if handed off now: a hand-off at time 0 would be over its cap.
+  const Handoff anew_now{.idle_ms = 5'000, .cap_ms = 30'000, .handed_off_ns = now};
   if (result != CarryResult::kOk) {
     log::write(log::Level::kWarning,
                "the sockets that came with the start have a state of %s: their time begins anew",
@@ -370,7 +380,7 @@ void Loop::State::take_over(const CarriedState& carried, CarryResult result,
   give_contents(sockets, contents);
   const std::size_t count = sockets.size() + anew.size();
   lingerer.carry_in(carried.counters, std::move(sockets), now);
-  for (const SocketId id : anew) lingerer.arrive(id, kAnew, now, true);
+  for (const SocketId id : anew) lingerer.arrive(id, anew_now, now, true);
   log::write(log::Level::kNotice, "took over %zu sockets and %zu peers", count, intake.peers());
 }
 

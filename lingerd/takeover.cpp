@@ -183,6 +183,7 @@ void Predecessor::dismiss() {
   if (send(line_.get(), &kServing, sizeof kServing, MSG_NOSIGNAL) != sizeof kServing) {
     refuse("the predecessor didn't wait, and goes on itself");
   }
+  line_.reset();
 }
 
 UniqueFd successor_at(const std::string& socket_path) {

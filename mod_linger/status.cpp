@@ -22,6 +22,27 @@ namespace {
 
 constexpr unsigned kLongestRefresh = 86'400;
 
+// While lingerd's page says that it is up: why httpd can't use it all the same.
+const char* words(Obstacle obstacle) {
+  switch (obstacle) {
+    case Obstacle::kDown:
+      return "httpd can't reach it: nobody listens at this LingerSocket. Start lingerd.socket, or "
+             "restart lingerd";
+    case Obstacle::kOtherVersion:
+      return "httpd can't use it: it takes records of another version. Upgrade both and restart "
+             "them";
+    case Obstacle::kDenied:
+      return "httpd may not use it: see lingerd's --socket-group, --socket-mode and --allow-user, "
+             "the directory's permissions and SELinux's audit log";
+    case Obstacle::kBusy:
+      return "httpd's last hand-off failed: lingerd didn't keep up, or descriptors are used up "
+             "(RLIMIT_NOFILE of lingerd and of httpd's user)";
+    case Obstacle::kGreeting:
+    case Obstacle::kNone: break;
+  }
+  return "";
+}
+
 Report make_report() {
   const Child& child = this_child();
   Report report;
@@ -31,6 +52,7 @@ Report make_report() {
   if (child.tally != nullptr) {
     report.module = child.tally->counters();
     report.module_ring = child.tally->ring();
+    report.obstacle = words(child.tally->last_found());
   }
   return report;
 }

@@ -155,11 +155,11 @@ class Httpd(Server):
 
     def _mpm(self, workers):
         if self.mpm == "prefork":
-            self._children = workers
+            self.children_count = workers
             return _MPM_PROCESSES.format(n=workers)
         threads = min(workers, 25)
-        self._children = workers // threads
-        return _MPM_THREADS.format(n=workers, threads=threads, processes=self._children)
+        self.children_count = workers // threads
+        return _MPM_THREADS.format(n=workers, threads=threads, processes=self.children_count)
 
     def _write(self, www, lines, mpm, config):
         user = ""
@@ -194,7 +194,7 @@ GracefulShutdownTimeout 5
     def start(self):
         command = [places.HTTPD, "-f", str(self.directory / "httpd.conf"), "-DFOREGROUND"]
         super().start(command, "/server-status?auto")
-        wait_until(lambda: len(self.pids()) > self._children, "all children of httpd are there")
+        wait_until(lambda: len(self.pids()) > self.children_count, "all children of httpd are there")
 
     def status(self, timeout=10):
         """server-status?auto as {key: text}. It takes its turn among the clients: with all

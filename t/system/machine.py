@@ -70,8 +70,26 @@ def _own_mounts():
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
 
 
-def _end_with_parent():
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _own_groups(name):
+    """Control groups below this process's own: a machine's systemd looks into its groups for
+    processes, and wouldn't know those of a machine beside it."""
+    made = []
+    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+        _, kind, own = line.split(":", 2)
+        for hierarchy in {"name=systemd": ["systemd"], "": ["unified", "."]}.get(kind, []):
+            parent = pathlib.Path(f"/sys/fs/cgroup/{hierarchy}{own}")
+            if (parent / "cgroup.procs").exists():
+                with contextlib.suppress(OSError):
+                    (parent / name).mkdir()
+                    made.append(parent / name)
+    return made
+
+
+def _remove_groups(groups):
+    for group in groups:
+        for path, _, _ in os.walk(group, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
 
 def _debootstrap(root, packages):
@@ -125,6 +143,7 @@ class Machine:
         self._directory = pathlib.Path(tempfile.mkdtemp(prefix="machine-", dir=BUILD))
         self.root = self._directory / "root"
         self.console = self._directory.with_name(self._directory.name + ".console")
+        self._groups = _own_groups(self._directory.name)
         self._nspawn = None
         self.leader = None
         try:
@@ -156,8 +175,15 @@ class Machine:
                  "-D", str(self.root), "--console=pipe", "--private-network",
                  *(["--boot"] if self._systemd else ["--as-pid2", "sleep", "infinity"])],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
-                preexec_fn=_end_with_parent)
+                preexec_fn=self._become_nspawn)
         self._wait_running()
+
+    def _become_nspawn(self):
+        """In the new process: it ends with its parent, and is in groups of its own."""
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        for group in self._groups:
+            with contextlib.suppress(OSError):
+                (group / "cgroup.procs").write_text("0")
 
     def _wait_running(self):
         def running():
@@ -232,17 +258,4 @@ class Machine:
             subprocess.run(["umount", "-l", str(mounted)], capture_output=True, check=False)
         self._directory.rmdir()
         self.console.unlink(missing_ok=True)
-        _remove_groups()
-
-
-def _remove_groups():
-    """The control groups that nspawn leaves, below this process's own, where no systemd has given it
-    any. Those in use stay."""
-    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
-        _, kind, own = line.split(":", 2)
-        for hierarchy in (kind.removeprefix("name="), "unified", "."):
-            for name in ("payload", "supervisor"):
-                group = f"/sys/fs/cgroup/{hierarchy}{own}/{name}"
-                for path, _, _ in os.walk(group, topdown=False):
-                    with contextlib.suppress(OSError):
-                        os.rmdir(path)
+        _remove_groups(self._groups)

@@ -15,7 +15,7 @@ from site_on_machine import RUN, SERVICE, SOCKET
 
 PAGE = b"".join(b"%08d" % i for i in range(8192))  # 64 KB, no two stretches alike
 CLIENTS = 100
-LINGERING = min(4000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 4)
+LINGERING = min(5000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 4)
 
 
 @pytest.fixture(name="loaded")

@@ -8,10 +8,11 @@ _MAGIC = 0x53545253444E474C
 COUNTERS = ("LingerQueue", "LingerQueuePeak", "LingerQueueLimit", "LingerOldestMillis",
             "LingerTotal", "LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle",
             "LingerClosedCap", "LingerEvicted", "LingerRejected", "LingerDrainedBytes",
-            "LingerRescued", "LingerWorkerMillisFreed", "LingerUptimeSeconds", "LingerOffloads",
-            "LingerOffloadBytes", "LingerOffloadPending", "LingerOffloadMemory",
-            "LingerOffloadMemoryLimit", "LingerDelivered", "LingerDeliveryAborted",
-            "LingerDeliveryTimedOut", "LingerOffloadsRefused")
+            "LingerRescued", "LingerWorkerMillisFreed", "LingerUptimeSeconds", "LingerPeers",
+            "LingerFallbacksReported", "LingerOffloads", "LingerOffloadBytes",
+            "LingerOffloadPending", "LingerOffloadMemory", "LingerOffloadMemoryLimit",
+            "LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut",
+            "LingerOffloadsRefused")
 ENDS = ("LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle", "LingerClosedCap",
         "LingerEvicted")
 DELIVERY_ENDS = ("LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut")
