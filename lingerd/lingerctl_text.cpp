@@ -83,7 +83,7 @@ class Screen {
     if (peak > cells(value(kQueue))) bar[peak - 1] = '|';
     out_ += "\n" + left("Queue", 19) + right(grouped(value(kQueue)), 15) + "  [" + bar + "]\n";
     out_ += "  peak " + grouped(value(kQueuePeak)) + ", limit " + grouped(value(kQueueLimit));
-    if (value(kQueue) != 0) out_ += ", oldest " + duration_text(value(kOldestMillis));
+    if (value(kOldestMillis) != 0) out_ += ", oldest " + duration_text(value(kOldestMillis));
     out_ += "\n";
   }
 
@@ -123,7 +123,15 @@ class Screen {
     if (value(kFallbacksReported) != 0) row(kFallbacksReported, "");
     row(kRescued, value(kRescued) ? percent_text(value(kRescued), value(kTotal)) : "");
     row(kDrainedBytes, "");
+    if (value(kOffloads) != 0) deliveries();
     row(kWorkerMillisFreed, processes_text(value(kWorkerMillisFreed), value(kUptimeSeconds)));
+  }
+
+  // Only where LingerOffload has done something.
+  void deliveries() {
+    row(kOffloads, percent_text(value(kDelivered), value(kOffloads)) + " delivered");
+    row(kOffloadPending, "memory " + bytes_text(value(kOffloadMemory)) + " of " +
+                             bytes_text(value(kOffloadMemoryLimit)));
   }
 
   void row(DaemonCounter c, const std::string& note, const std::string& indent = "") {

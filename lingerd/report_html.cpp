@@ -87,7 +87,7 @@ void queue_tile(std::string& out, const DaemonCounters& c) {
   const std::string peak = "peak " + grouped(c[kQueuePeak]) + ", limit " + grouped(c[kQueueLimit]);
   tile(out, info(kQueue), grouped(c[kQueue]),
        bar_svg(c[kQueue], c[kQueuePeak], c[kQueueLimit], grouped(c[kQueue]) + " now, " + peak),
-       peak + (c[kQueue] ? "; oldest&nbsp;" + duration_text(c[kOldestMillis]) : ""));
+       peak + (c[kOldestMillis] ? "; oldest&nbsp;" + duration_text(c[kOldestMillis]) : ""));
 }
 
 void tiles(std::string& out, const DaemonCounters& c) {
@@ -179,6 +179,22 @@ void ends_table(std::string& out, const DaemonCounters& c) {
   out += "</small></div>\n";
 }
 
+// Only where LingerOffload has done something: most sites leave it off.
+void deliveries_table(std::string& out, const DaemonCounters& c) {
+  using enum DaemonCounter;
+  if (c[kOffloads] == 0) return;
+  out += "<div><table><caption>Responses offloaded</caption>\n";
+  row(out, info(kDelivered), c[kDelivered], c[kOffloads]);
+  row(out, info(kDeliveryAborted), c[kDeliveryAborted], c[kOffloads]);
+  row(out, info(kDeliveryTimedOut), c[kDeliveryTimedOut], c[kOffloads]);
+  footer(out, "Offloaded", c[kOffloads]);
+  if (c[kOffloadsRefused]) row(out, info(kOffloadsRefused), c[kOffloadsRefused], 0, "linger-look");
+  out += "</table><small>" + escaped(info(kOffloadPending).label) + ": " +
+         bytes_text(c[kOffloadPending]) + " of " + bytes_text(c[kOffloadBytes]) + ". " +
+         escaped(info(kOffloadMemory).label) + ": " + bytes_text(c[kOffloadMemory]) +
+         " of at most " + bytes_text(c[kOffloadMemoryLimit]) + ".</small></div>\n";
+}
+
 void fates_table(std::string& out, const ModuleCounters& c) {
   using enum ModuleCounter;
   const std::uint64_t all =
@@ -213,7 +229,10 @@ std::string section(const Report& report) {
   rate_chart(out, report);
   out += "</div>\n<div class=\"linger-pair\">\n";
   if (report.module) fates_table(out, *report.module);
-  if (up) ends_table(out, report.daemon.snapshot.counters);
+  if (up) {
+    ends_table(out, report.daemon.snapshot.counters);
+    deliveries_table(out, report.daemon.snapshot.counters);
+  }
   return out + "</div>\n</div>\n";
 }
 

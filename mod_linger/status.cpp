@@ -38,6 +38,7 @@ const char* words(Obstacle obstacle) {
       return "httpd's last hand-off failed: lingerd didn't keep up, or descriptors are used up "
              "(RLIMIT_NOFILE of lingerd and of httpd's user)";
     case Obstacle::kGreeting:
+    case Obstacle::kRefused:
     case Obstacle::kNone: break;
   }
   return "";
