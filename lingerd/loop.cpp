@@ -207,7 +207,9 @@ void Loop::State::turn() {
   // What came in the turn before has had a millisecond: most of those clients have closed by now.
   if (lingerer.has_fresh()) lingerer.settle(now);
   arrived = 0;
-  for (int i = 0; i < n; ++i) dispatch(events[static_cast<std::size_t>(i)]);
+  for (int i = 0; i < n && !handed_over; ++i) dispatch(events[static_cast<std::size_t>(i)]);
+  // What is still to be read is the successor's: records that we took now would be lost with us.
+  if (handed_over) return;
   if (arrived > 0) {
     loaded = now - last_arrival_ns < kLoadGapNs;
     last_arrival_ns = now;
@@ -294,7 +296,7 @@ void Loop::State::beat() {
 
 void Loop::State::read_signals() {
   signalfd_siginfo info{};
-  while (::read(signals.get(), &info, sizeof info) == sizeof info) {
+  while (!handed_over && ::read(signals.get(), &info, sizeof info) == sizeof info) {
     if (info.ssi_signo == SIGHUP) {
       reload_settings();
     } else if (info.ssi_signo == SIGUSR2) {
@@ -349,6 +351,8 @@ void Loop::State::hand_over() {
   } catch (const std::exception& problem) {
     log::write(log::Level::kError, "can't hand over, going on: %s", problem.what());
   }
+  // systemd, restarting us, waits for our end, and kills what hasn't ended by TimeoutStopSec=.
+  if (!handed_over && started_by_systemd()) begin_stop();
 }
 
 // What an earlier lingerd left. Without a state that can be read (another version's) the sockets

@@ -22,18 +22,18 @@ namespace {
 
 constexpr unsigned kLongestRefresh = 86'400;
 
-// While lingerd's page says that it is up: why httpd can't use it all the same.
+// Why httpd couldn't use a lingerd that is up. Not "can't": the next attempt may go better.
 const char* words(Obstacle obstacle) {
   switch (obstacle) {
     case Obstacle::kDown:
-      return "httpd can't reach it: nobody listens at this LingerSocket. Start lingerd.socket, or "
-             "restart lingerd";
+      return "httpd's last hand-off found nobody listening at this LingerSocket. If that goes on, "
+             "restart lingerd.socket";
     case Obstacle::kOtherVersion:
-      return "httpd can't use it: it takes records of another version. Upgrade both and restart "
-             "them";
+      return "httpd's last hand-off failed: lingerd takes records of another version. Upgrade both "
+             "and restart them";
     case Obstacle::kDenied:
-      return "httpd may not use it: see lingerd's --socket-group, --socket-mode and --allow-user, "
-             "the directory's permissions and SELinux's audit log";
+      return "httpd's last hand-off was denied: see lingerd's --socket-group, --socket-mode and "
+             "--allow-user, the directory's permissions and SELinux's audit log";
     case Obstacle::kBusy:
       return "httpd's last hand-off failed: lingerd didn't keep up, or descriptors are used up "
              "(RLIMIT_NOFILE of lingerd and of httpd's user)";

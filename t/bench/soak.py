@@ -21,7 +21,7 @@ from servers import (ABLINGER, Httpd, Peers, document_root, free_port, interrupt
                      memory_bytes, places, wait_until)
 
 WORKERS = 50
-QUEUE = 278  # hand-offs of a child that wait for a lingerd that is stopped
+QUEUE = 278  # hand-offs of a child, at least, that wait for a lingerd that is stopped
 EVENT_SECONDS = 5  # something happens so often, or six times in all
 WARM_UP = 1000  # connections before the first look at descriptors and memory
 # Of memory that isn't a leak: lingerd's tables follow its queue; httpd's parent reads its

@@ -15,7 +15,7 @@ from harness import places
 ABLINGER = places.BUILD / "ablinger"
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
 NOTHING_WRONG = dict.fromkeys(
-    ("connect", "reset", "short", "malformed", "status", "length", "timeout", "tls"), 0)
+    ("connect", "reset", "short", "malformed", "status", "length", "body", "timeout", "tls"), 0)
 
 
 def run(url, *options):
@@ -76,6 +76,31 @@ def test_wrong_responses(serve, options, error):
     assert status == 1
     assert result["errors"] == NOTHING_WRONG | {error: 3} and result["failed"] == 3
     assert result["requests"] == 0
+
+
+CHUNKED = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+           b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n")
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\n\r\nhello"
+
+
+@pytest.mark.parametrize("response", [GOOD, CHUNKED, UNTIL_CLOSE],
+                         ids=["length", "chunked", "until_close"])
+@pytest.mark.parametrize("body, good", [(b"hello", True), (b"hallo", False), (b"hell", False),
+                                        (b"hello!", False), (b"", False)])
+@pytest.mark.parametrize("piecewise", [False, True])
+def test_bodies(tmp_path, response, body, good, piecewise):
+    """Byte for byte. Would catch a comparison that forgets one, or the rest."""
+    def slowly(client):
+        client.recv(65536)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in response:
+            client.sendall(bytes([byte]))
+
+    (tmp_path / "body").write_bytes(body)
+    with server(slowly if piecewise else answer(response)) as url:
+        result, status = run(url, "-n", "3", "-c", "1", "--body", tmp_path / "body")
+    assert result["errors"] == NOTHING_WRONG | {"body": 0 if good else 3}
+    assert status == (0 if good else 1)
 
 
 def test_nobody_listens():

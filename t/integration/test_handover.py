@@ -11,10 +11,11 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 
 import pytest
 
-from harness import clients, deliveries, inject, places
+from harness import clients, deliveries, inject, places, proc
 from harness.httpd import content
 from harness.lingerd import environment, run_lingerd
 from harness.logs import sanitizer_lines
@@ -386,6 +387,57 @@ def test_systemds_descriptor_store_carries_everything(service):
     service.stop()
 
 
+def test_hand_offs_beside_the_signal(service):
+    """lingerd learns of both in one go. Would catch an old process that still takes what it has
+    promised to the new one, and closes it with itself."""
+    service.start(with_store=False)
+    with Child(service.path) as child:
+        child.greeting()
+        lingering = _fill(child, 10, idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: service.page()["LingerQueue"] == 10, "all are there")
+        os.kill(service.process.pid, signal.SIGSTOP)
+        wait_until(lambda: proc.state(service.process.pid) == "T", "it is stopped")
+        os.kill(service.process.pid, signal.SIGUSR2)
+        lingering += _fill(child, 50, idle_ms=600_000, cap_ms=600_000)
+        os.kill(service.process.pid, signal.SIGCONT)
+        service.restart_begins()
+        service.restart_ends()
+        wait_until(lambda: service.page().get("LingerQueue") == 60,
+                   lambda: f"all are there: {service.page()}")
+        for client in lingering:
+            client.sendall(b"still taken")
+            assert client.recv(1) == b"", "no RST"
+            client.close()
+        wait_until(lambda: service.page()["LingerClosedByClient"] == 60, "all have ended")
+    service.stop()
+
+
+def test_hand_offs_beside_a_takeover(sandbox):
+    """The same between two processes."""
+    lingerd = sandbox.lingerd()
+    lingerd.allowed_lines += TAKING_OVER
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        predecessor, lingering = lingerd.pid, []
+
+        def hand_off_when_asked():
+            try:
+                wait_until(lambda: proc.has_pending(predecessor, signal.SIGUSR2), "is asked")
+                lingering.extend(_fill(child, 50, idle_ms=600_000, cap_ms=600_000))
+            finally:
+                os.kill(predecessor, signal.SIGCONT)
+
+        lingerd.pause()
+        busy = threading.Thread(target=hand_off_when_asked)
+        busy.start()
+        lingerd.take_over()
+        busy.join()
+        wait_until(lambda: lingerd.queue() == 50, lambda: f"all linger: {lingerd.counters()}")
+        for client in lingering:
+            client.close()
+        wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 50, "all have ended")
+
+
 @pytest.mark.parametrize("at,says", [(8, "another version"), (12, "another version"),
                                      (0, "an unknown kind")],
                          ids=["version", "size of a socket's state", "magic"])
@@ -444,6 +496,28 @@ def test_packing_fails(sandbox, call, error):
             assert client.recv(1) == b""
             client.close()
         wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 20, "to the end")
+
+
+def test_a_store_that_takes_nothing(sandbox):
+    """systemd waits for the end of a process that it has told to restart: would catch one that goes
+    on for ever and is killed in the end, with all that it holds."""
+    manager = sandbox.directory / "notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(manager))
+        lingerd = sandbox.lingerd(env={"NOTIFY_SOCKET": str(manager)})
+    manager.unlink()
+    lingerd.allowed_lines += ["handing over", "no successor, going on: systemd's descriptor store",
+                              "stopping: 1 sockets"]
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        client = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == 1, "it lingers")
+        os.kill(lingerd.pid, signal.SIGUSR2)
+        wait_until(lambda: lingerd.log.matching("stopping: 1 sockets"), "it stops as on SIGTERM")
+        client.sendall(b"still taken")
+        assert client.recv(1) == b"", "no RST"
+        client.close()
+    assert lingerd.wait() == 0
 
 
 def test_a_successor_that_would_not_start_gets_nothing(sandbox):

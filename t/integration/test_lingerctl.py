@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from harness import clients, lingerctl
+from harness import clients, lingerctl, proc
 from harness.record import Child
 from harness.waiting import wait_until
 
@@ -280,5 +280,21 @@ def test_top_fits_its_terminal_and_follows_its_size(sandbox):
                            f"a frame for {rows} rows")
             assert last_frame().count("\r\n") < rows
         assert "q quits" in last_frame()
+        top.type("q")
+        assert top.wait() == 0
+
+
+def test_top_gives_the_terminal_back_while_it_is_suspended(sandbox):
+    lingerd = sandbox.lingerd()
+    with lingerctl.InTerminal("--socket", lingerd.socket_path, "top", "--interval", "3600") as top:
+        top.read_until(lambda text: frames(text) >= 1, "a frame")
+        top.signal(signal.SIGTSTP)
+        wait_until(lambda: proc.state(top.process.pid) == "T", "it is stopped")
+        assert top.settings() == top.settings_before
+        assert top.read().endswith("\x1b[?7h\x1b[?25h")
+        seen = frames(top.text)
+        top.signal(signal.SIGCONT)
+        top.read_until(lambda text: frames(text) > seen, "a frame after that")
+        assert top.settings() != top.settings_before
         top.type("q")
         assert top.wait() == 0

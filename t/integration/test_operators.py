@@ -244,9 +244,9 @@ def test_a_lingerd_that_is_up_but_refuses_httpd(sandbox):
     with clients.late_closer(httpd.port)[0]:
         wait_until(lambda: httpd.status()["LingerFallbacksDenied"] == 1, "the fallback is counted")
     page = httpd.status_page()
-    assert "lingerd is up</b>" in page and "httpd may not use it: see lingerd's " in page
+    assert "lingerd is up</b>" in page and "httpd's last hand-off was denied: see lingerd's " in page
     told = json.loads(text_of(httpd, "?json"))
-    assert told["state"] == "up" and told["obstacle"].startswith("httpd may not use it")
+    assert told["state"] == "up" and told["obstacle"].startswith("httpd's last hand-off was denied")
 
 
 @pytest.mark.parametrize("given, used", [("refresh=0", 1), ("refresh=-5", 1), ("refresh=soon", 1),
