@@ -509,7 +509,7 @@ def test_another_lingerd_at_the_same_path(sandbox):
             client = child.lingering_client(**FOREVER)
             other.lingering_client().close()
             wait_equal(lambda: new.counters()["LingerTotal"], 1, "hand-offs to the new one")
-            assert new.queue() == 0
+            wait_equal(new.queue, 0, "of that client")
             old.terminate()
             client.close()
             assert old.wait() == 0
