@@ -25,12 +25,21 @@ bool good_duration(std::uint32_t ms) {
   return ms >= 1 && ms <= kMaxDurationMs;
 }
 
+bool good_delivery(const CarriedSocket& socket) {
+  if (!socket.delivers()) return true;
+  return good_duration(socket.linger_idle_ms) && good_duration(socket.linger_cap_ms) &&
+         socket.content_left <= kMaxContent && socket.content_offset <= kMaxContent &&
+         socket.content_memory <= kMaxContent && socket.window_left >= socket.content_left &&
+         socket.window_left <= kMaxContent;
+}
+
 bool good(const CarriedSocket& socket, std::uint64_t now_ms) {
   const std::uint64_t latest = now_ms + kMaxDurationMs;
   return good_duration(socket.cap_ms) && good_duration(socket.idle_wait_ms) &&
          good_duration(socket.idle_ms) && socket.started_ms <= now_ms &&
          socket.cap_deadline_ms <= latest && socket.idle_deadline_ms <= latest &&
-         socket.cap_deadline_ms >= socket.cap_ms && socket.idle_deadline_ms >= socket.idle_wait_ms;
+         socket.cap_deadline_ms >= socket.cap_ms &&
+         socket.idle_deadline_ms >= socket.idle_wait_ms && good_delivery(socket);
 }
 
 }  // namespace

@@ -26,8 +26,17 @@ struct CarriedSocket {
   std::uint32_t unsent = 0;
   std::uint32_t quiet_looks = 0;
   std::uint32_t rescued = 0;
+  // A delivery: what is left of its content, 0 if it has none, and the linger behind it.
+  std::uint64_t content_offset = 0;
+  std::uint64_t content_left = 0;
+  std::uint64_t content_memory = 0;
+  std::uint64_t window_left = 0;
+  std::uint32_t linger_idle_ms = 0;
+  std::uint32_t linger_cap_ms = 0;
+
+  [[nodiscard]] bool delivers() const { return content_left != 0; }
 };
-static_assert(sizeof(CarriedSocket) == 48);
+static_assert(sizeof(CarriedSocket) == 88);
 
 struct CarriedState {
   std::uint64_t started_ns = 0;  // when the counters began

@@ -2,6 +2,7 @@
 #include "lingerd/configuration.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <utility>
 
@@ -30,6 +31,14 @@ void check_descriptors(const Options& options, std::uint64_t nofile) {
   }
 }
 
+std::uint64_t memory_of_machine() {
+  const long pages = sysconf(_SC_PHYS_PAGES);
+  const long size = sysconf(_SC_PAGESIZE);
+  return pages > 0 && size > 0
+             ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(size)
+             : 0;
+}
+
 }  // namespace
 
 std::uint64_t raise_descriptor_limit() {
@@ -53,6 +62,8 @@ void Configuration::read(Options options) {
   settings_.max_connections = shares.max_connections;
   settings_.max_peers = shares.max_peers;
   settings_.max_time_ms = options.max_time * 1000;
+  settings_.offload_memory = options.offload_memory.value_or(memory_of_machine() / 4);
+  settings_.min_rate = options.min_rate;
   settings_.allowed_uids = identities.allowed_uids;
   settings_.watchdog_us = watchdog_interval_us();
   options_ = std::move(options);

@@ -26,14 +26,16 @@ struct CounterInfo {
 // What lingerd counts, in the order of the stats page: append only, or raise kStatsVersion.
 // X(name, key, label, type, unit, metric, help)
 #define LINGER_DAEMON_COUNTERS(X)                                                                  \
-  X(kQueue, "LingerQueue", "Queue", kGauge, kCount, "lingerd_queue", "Sockets lingering now.")     \
+  X(kQueue, "LingerQueue", "Queue", kGauge, kCount, "lingerd_queue",                               \
+    "Sockets that linger now, or take the rest of a response first.")                              \
   X(kQueuePeak, "LingerQueuePeak", "Queue peak", kGauge, kCount, "lingerd_queue_peak",             \
     "Most sockets that lingered at the same time since lingerd started.")                          \
   X(kQueueLimit, "LingerQueueLimit", "Queue limit", kGauge, kCount, "lingerd_queue_limit",         \
     "Most sockets that lingerd holds (--max-connections); at the limit the linger nearest its "    \
     "deadline is ended early.")                                                                    \
   X(kOldestMillis, "LingerOldestMillis", "Oldest linger", kGauge, kMillis,                         \
-    "lingerd_oldest_seconds", "Age of the oldest lingering socket; never far above LingerTime.")   \
+    "lingerd_oldest_seconds",                                                                      \
+    "Age of the oldest lingering socket; never far above LingerTime. Deliveries don't count.")     \
   X(kTotal, "LingerTotal", "Taken over", kCounter, kCount, "lingerd_sockets",                      \
     "Sockets taken over from httpd: those in the queue and every way that a linger has ended.")    \
   X(kClosedByClient, "LingerClosedByClient", "Closed by the client", kCounter, kCount,             \
@@ -47,7 +49,8 @@ struct CounterInfo {
   X(kClosedCap, "LingerClosedCap", "Over LingerTime", kCounter, kCount, "lingerd_closed_cap",      \
     "Lingers ended at LingerTime, or at lingerd's own --max-time, with the client still there.")   \
   X(kEvicted, "LingerEvicted", "Evicted", kCounter, kCount, "lingerd_evicted",                     \
-    "Lingers ended early to make room at the queue limit. If it rises, raise --max-connections "   \
+    "Lingers ended early to make room at the queue limit (a delivery counts twice there). If it "  \
+    "rises, raise --max-connections "                                                              \
     "and LimitNOFILE, or shorten LingerTimeout.")                                                  \
   X(kRejected, "LingerRejected", "Rejected", kCounter, kCount, "lingerd_rejected",                 \
     "Messages and descriptors that lingerd refused: no valid record, no connected TCP socket, or " \
@@ -59,9 +62,43 @@ struct CounterInfo {
     "might have destroyed its response.")                                                          \
   X(kWorkerMillisFreed, "LingerWorkerMillisFreed", "Worker time freed", kCounter, kMillis,         \
     "lingerd_worker_freed_seconds",                                                                \
-    "Time that ended lingers spent in lingerd: what httpd's workers would have waited.")           \
+    "Time that ended lingers, and deliveries before them, spent in lingerd: what httpd's workers " \
+    "would have waited.")                                                                          \
   X(kUptimeSeconds, "LingerUptimeSeconds", "Uptime", kGauge, kSeconds, "lingerd_uptime_seconds",   \
-    "Seconds since lingerd started.")
+    "Seconds since lingerd started.")                                                              \
+  X(kPeers, "LingerPeers", "Processes of httpd", kGauge, kCount, "lingerd_peers",                  \
+    "Connections from httpd, one for each of its processes. If it is zero while httpd serves, "    \
+    "httpd can't reach lingerd, and its error log says why.")                                      \
+  X(kFallbacksReported, "LingerFallbacksReported", "Fallbacks reported", kCounter, kCount,         \
+    "lingerd_fallbacks_reported",                                                                  \
+    "Fallbacks that httpd has told lingerd of, each with the next hand-off after it. While "       \
+    "nothing can be handed off they are in LingerFallbacks only, on httpd's own pages.")           \
+  X(kOffloads, "LingerOffloads", "Responses offloaded", kCounter, kCount, "lingerd_offloads",      \
+    "Sockets that came with the rest of a response to deliver (LingerOffload).")                   \
+  X(kOffloadBytes, "LingerOffloadBytes", "Offloaded", kCounter, kBytes, "lingerd_offload_bytes",   \
+    "Bytes of responses that lingerd was given to deliver.")                                       \
+  X(kOffloadPending, "LingerOffloadPending", "Still to deliver", kGauge, kBytes,                   \
+    "lingerd_offload_pending_bytes", "Bytes that lingerd has still to deliver.")                   \
+  X(kOffloadMemory, "LingerOffloadMemory", "Held in memory", kGauge, kBytes,                       \
+    "lingerd_offload_memory_bytes",                                                                \
+    "Memory that responses to deliver take; files that are sent as they are take none.")           \
+  X(kOffloadMemoryLimit, "LingerOffloadMemoryLimit", "Memory limit", kGauge, kBytes,               \
+    "lingerd_offload_memory_limit_bytes",                                                          \
+    "Most memory for that (--offload-memory); at the limit workers deliver themselves.")           \
+  X(kDelivered, "LingerDelivered", "Delivered", kCounter, kCount, "lingerd_delivered",             \
+    "Offloaded responses that the kernel has taken to the last byte.")                             \
+  X(kDeliveryAborted, "LingerDeliveryAborted", "Delivery aborted", kCounter, kCount,               \
+    "lingerd_delivery_aborted",                                                                    \
+    "Offloaded responses that broke off: the client reset, a file became shorter, lingerd had to " \
+    "make room, or a stop had lasted --max-time.")                                                 \
+  X(kDeliveryTimedOut, "LingerDeliveryTimedOut", "Delivery timed out", kCounter, kCount,           \
+    "lingerd_delivery_timed_out",                                                                  \
+    "Offloaded responses given up: no progress for LingerOffloadTimeout, or slower than "          \
+    "--min-rate.")                                                                                 \
+  X(kOffloadsRefused, "LingerOffloadsRefused", "Offloads refused", kCounter, kCount,               \
+    "lingerd_offloads_refused",                                                                    \
+    "Responses that lingerd had no room for, so that a worker delivered them. If it rises, raise " \
+    "--offload-memory or --max-connections.")
 
 // What only the module sees; in httpd's shared memory, survives graceful restarts.
 #define LINGER_MODULE_COUNTERS(X)                                                                  \
@@ -123,6 +160,16 @@ class CounterValues {
 };
 using DaemonCounters = CounterValues<DaemonCounter, kDaemonCounters>;
 using ModuleCounters = CounterValues<ModuleCounter, kModuleCounters>;
+
+[[nodiscard]] constexpr std::uint64_t deliveries_under_way(const DaemonCounters& c) {
+  using enum DaemonCounter;
+  return c[kOffloads] - c[kDelivered] - c[kDeliveryAborted] - c[kDeliveryTimedOut];
+}
+
+// Whether one delivery more, with its two descriptors, leaves an eighth of them for lingers.
+[[nodiscard]] constexpr bool has_room_for_delivery(std::uint64_t under_way, std::uint64_t limit) {
+  return 2 * (under_way + 1) <= limit - (limit + 7) / 8;
+}
 
 // The invariant of the daemon's counters: LingerTotal = LingerQueue + every way a linger ends.
 [[nodiscard]] constexpr bool adds_up(const DaemonCounters& c) {

@@ -19,15 +19,16 @@ namespace {
 constexpr std::size_t kBatch = 64;  // messages a system call
 constexpr int kBatchesAtOnce = 8;   // then it's another peer's turn; a full queue is 555 messages
 
-// Exactly one descriptor fits: the kernel drops any other one itself and says MSG_CTRUNC.
-constexpr std::size_t kControlSize = CMSG_LEN(sizeof(int));
+// Two descriptors fit: the kernel drops any other one itself and says MSG_CTRUNC.
+constexpr std::size_t kMostDescriptors = 2;
+constexpr std::size_t kControlSize = CMSG_LEN(kMostDescriptors * sizeof(int));
 
 struct Buffers {
   std::array<mmsghdr, kBatch> messages{};
   std::array<iovec, kBatch> vectors{};
   std::array<std::array<std::byte, sizeof(Record)>, kBatch> records{};
   struct alignas(cmsghdr) Control {
-    std::array<std::byte, CMSG_SPACE(sizeof(int))> bytes;
+    std::array<std::byte, CMSG_SPACE(kMostDescriptors * sizeof(int))> bytes;
   };
   std::array<Control, kBatch> controls{};
 
@@ -45,14 +46,16 @@ struct Buffers {
     return recvmmsg(fd, messages.data(), kBatch, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
   }
 
-  UniqueFd descriptor(std::size_t index) {
+  // The socket, and behind it a content; either may be missing.
+  std::array<UniqueFd, kMostDescriptors> descriptors(std::size_t index) {
     const cmsghdr* control = CMSG_FIRSTHDR(&messages[index].msg_hdr);
-    int fd = -1;
+    std::array<int, kMostDescriptors> fds{-1, -1};
     if (control != nullptr && control->cmsg_level == SOL_SOCKET &&
-        control->cmsg_type == SCM_RIGHTS && control->cmsg_len >= CMSG_LEN(sizeof fd)) {
-      std::memcpy(&fd, CMSG_DATA(control), sizeof fd);
+        control->cmsg_type == SCM_RIGHTS && control->cmsg_len >= CMSG_LEN(sizeof(int))) {
+      std::memcpy(fds.data(), CMSG_DATA(control),
+                  std::min(control->cmsg_len - CMSG_LEN(0), sizeof fds));
     }
-    return UniqueFd(fd);
+    return {UniqueFd(fds[0]), UniqueFd(fds[1])};
   }
 
   [[nodiscard]] bool empty(std::size_t index) const {
@@ -71,6 +74,7 @@ Buffers& buffers() {
 bool greet(int fd, Verdict verdict) {
   Greeting greeting;
   greeting.verdict = verdict;
+  greeting.kinds = kAllKinds;
   const ssize_t sent = send(fd, &greeting, sizeof greeting, MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent >= 0 || errno == EPIPE;
 }
@@ -130,7 +134,7 @@ void Intake::admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted) {
   socklen_t size = sizeof credentials;
   if (getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return;
   const int raw = fd.get();
-  Peer peer{std::move(fd), credentials.pid, credentials.uid};
+  Peer peer{std::move(fd), credentials.pid, credentials.uid, Offers(lingerer_)};
   if (!allowed(peer.uid)) {
     (void)greet(raw, Verdict::kDenied);
     reject(peer, Complaint::kDenied, "a connection: --allow-user doesn't name this user", now_ns);
@@ -183,22 +187,30 @@ std::size_t Intake::receive(int peer_fd, std::uint32_t epoll_events, std::uint64
 }
 
 // One message of the batch. False: it brought no socket.
-bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick) {
+bool Intake::take(Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick) {
   const mmsghdr& message = buffers().messages[index];
-  UniqueFd fd = buffers().descriptor(index);
+  auto [fd, second] = buffers().descriptors(index);
   Handoff handoff;
   DecodeResult result = decode(std::span(buffers().records[index]).first(message.msg_len), handoff);
   if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 && result == DecodeResult::kOk) {
     result = DecodeResult::kWrongSize;
   }
+  if (result == DecodeResult::kOk) lingerer_.count_reported(handoff.fallbacks);
+  const bool truncated = (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0;
   SocketId id = 0;
+  bool arrived = false;
   if (result != DecodeResult::kOk) {
     reject(peer, Complaint::kRecord, describe(result).data(), now_ns);
-  } else if ((message.msg_hdr.msg_flags & MSG_CTRUNC) != 0 && fd) {
-    reject(peer, Complaint::kExtra, "a record with more than one descriptor", now_ns);
+  } else if (handoff.kind == RecordKind::kDeliver) {
+    take_offer(peer, fd, second, handoff, truncated, now_ns);
+  } else if (handoff.kind == RecordKind::kBegin) {
+    arrived = !fd && !truncated && peer.offers.begin(handoff.ticket, now_ns);
+    if (!arrived) reject(peer, Complaint::kBegin, "to begin what wasn't offered", now_ns);
+  } else if (fd && (second || truncated)) {
+    reject(peer, Complaint::kExtra, "a record with the wrong number of descriptors", now_ns);
   } else if (!fd) {
     reject(peer, Complaint::kNoDescriptor,
-           (message.msg_hdr.msg_flags & MSG_CTRUNC) != 0
+           truncated
                ? "a record whose descriptor got lost: this process has too many open, or a policy "
                  "(SELinux) took it away"
                : "a record without a descriptor",
@@ -210,12 +222,40 @@ bool Intake::take(const Peer& peer, std::size_t index, std::uint64_t now_ns, boo
     return true;
   }
   KernelSockets::discard(std::move(fd));
-  return false;
+  KernelSockets::discard(std::move(second));
+  return arrived;
+}
+
+// A delivery is looked at, and the peer told what came of it. What isn't accepted is discarded by
+// the caller; an answer that doesn't get through is the same to the peer as none.
+void Intake::take_offer(Peer& peer, UniqueFd& socket, UniqueFd& content, const Handoff& handoff,
+                        bool truncated, std::uint64_t now_ns) {
+  Answer answer;
+  answer.ticket = handoff.ticket;
+  if (truncated || !socket || !content) {
+    reject(peer, Complaint::kContent,
+           truncated
+               ? "a delivery whose descriptors got lost, wholly or in part: too many were sent, "
+                 "this process has too many open, or a policy (SELinux) took them away"
+               : "a delivery without its two descriptors",
+           now_ns);
+  } else if (!KernelSockets::is_clients(socket.get())) {
+    reject(peer, Complaint::kDescriptor, "a descriptor that is no connected TCP socket", now_ns);
+  } else {
+    answer.acceptance = peer.offers.take(socket, content, handoff, now_ns);
+    if (answer.acceptance == Acceptance::kUnfit) {
+      reject(peer, Complaint::kContent,
+             "a response's rest that is neither a sealed memfd nor a file of this machine open for "
+             "reading only, or that is too short",
+             now_ns);
+    }
+  }
+  (void)send(peer.fd.get(), &answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 // From here on the peer's send() fails, and its child lingers itself; what was sent before is still
 // in the queue, and is taken.
-void Intake::retire(const Peer& peer, std::uint64_t now_ns) {
+void Intake::retire(Peer& peer, std::uint64_t now_ns) {
   const int fd = peer.fd.get();
   shutdown(fd, SHUT_RD);
   for (;;) {
@@ -233,17 +273,28 @@ void Intake::retire(const Peer& peer, std::uint64_t now_ns) {
 }
 
 void Intake::close_all(std::uint64_t now_ns) {
-  for (const auto& [fd, peer] : peers_) retire(peer, now_ns);
-  peers_.clear();
+  retire_those([](const Peer&) { return true; }, now_ns);
+}
+
+template <typename Leaves>
+void Intake::retire_those(Leaves leaves, std::uint64_t now_ns) {
+  for (auto it = peers_.begin(); it != peers_.end();) {
+    if (!leaves(it->second)) {
+      ++it;
+      continue;
+    }
+    retire(it->second, now_ns);
+    it = peers_.erase(it);
+  }
+}
+
+void Intake::settle_offers(std::uint64_t now_ns) {
+  retire_those([](const Peer& peer) { return !peer.offers.empty(); }, now_ns);
 }
 
 void Intake::set_allowed(std::vector<uid_t> uids, std::uint64_t now_ns) {
   allowed_uids_ = std::move(uids);
-  std::erase_if(peers_, [&](const auto& entry) {
-    const bool stays = allowed(entry.second.uid);
-    if (!stays) retire(entry.second, now_ns);
-    return !stays;
-  });
+  retire_those([this](const Peer& peer) { return !allowed(peer.uid); }, now_ns);
 }
 
 void Intake::reject(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns) {

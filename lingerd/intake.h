@@ -14,6 +14,7 @@
 
 #include "lingerd/lingerer.h"
 #include "lingerd/log_limiter.h"
+#include "lingerd/offers.h"
 #include "lingerd/record.h"
 #include "lingerd/sockets.h"
 #include "lingerd/unique_fd.h"
@@ -41,24 +42,43 @@ class Intake {
   [[nodiscard]] std::vector<int> descriptors() const;
   void readmit(UniqueFd fd, std::uint64_t now_ns);
 
+  // Parts with the peers that have offered something and not begun it yet: it is theirs, and they
+  // find out. For a successor, which would know nothing of it.
+  void settle_offers(std::uint64_t now_ns);
+
   // Takes no more from anybody: nothing that a peer's send() has accepted gets lost.
   void close_all(std::uint64_t now_ns);
 
   [[nodiscard]] std::size_t peers() const { return peers_.size(); }
 
  private:
-  enum class Complaint { kRecord, kDescriptor, kNoDescriptor, kExtra, kDenied, kFull, kCount };
+  enum class Complaint {
+    kRecord,
+    kDescriptor,
+    kNoDescriptor,
+    kExtra,
+    kContent,
+    kBegin,
+    kDenied,
+    kFull,
+    kCount
+  };
   struct Peer {
     UniqueFd fd;
     pid_t pid = 0;
     uid_t uid = 0;
+    Offers offers;
   };
   struct Batch;
 
-  void retire(const Peer& peer, std::uint64_t now_ns);
+  void retire(Peer& peer, std::uint64_t now_ns);
+  template <typename Leaves>
+  void retire_those(Leaves leaves, std::uint64_t now_ns);
   void admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted);
   int receive_batch(int peer_fd);
-  bool take(const Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick);
+  bool take(Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick);
+  void take_offer(Peer& peer, UniqueFd& socket, UniqueFd& content, const Handoff& handoff,
+                  bool truncated, std::uint64_t now_ns);
   void reject(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns);
   void complain(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns);
   [[nodiscard]] bool allowed(uid_t uid) const;

@@ -63,7 +63,8 @@ class Screen {
     out_ += coloured(colour, "lingerd is " + std::string(state_word(state)));
     out_ += (state == Liveness::kUp ? " " : ": ") + state_detail(report_) + "\n";
     if (state != Liveness::kDown) {
-      out_ += "process " + std::to_string(report_.daemon.snapshot.pid) + ", ";
+      out_ += "process " + std::to_string(report_.daemon.snapshot.pid) + ", " +
+              peers_text(value(kPeers)) + "\n";
     }
     out_ += "socket " + report_.socket_path + "\n";
   }
@@ -82,7 +83,7 @@ class Screen {
     if (peak > cells(value(kQueue))) bar[peak - 1] = '|';
     out_ += "\n" + left("Queue", 19) + right(grouped(value(kQueue)), 15) + "  [" + bar + "]\n";
     out_ += "  peak " + grouped(value(kQueuePeak)) + ", limit " + grouped(value(kQueueLimit));
-    if (value(kQueue) != 0) out_ += ", oldest " + duration_text(value(kOldestMillis));
+    if (value(kOldestMillis) != 0) out_ += ", oldest " + duration_text(value(kOldestMillis));
     out_ += "\n";
   }
 
@@ -119,13 +120,22 @@ class Screen {
       row(end, value(end) ? percent_text(value(end), ended) : "", "  ");
     }
     row(kRejected, "");
+    if (value(kFallbacksReported) != 0) row(kFallbacksReported, "");
     row(kRescued, value(kRescued) ? percent_text(value(kRescued), value(kTotal)) : "");
     row(kDrainedBytes, "");
+    if (value(kOffloads) != 0) deliveries();
     row(kWorkerMillisFreed, processes_text(value(kWorkerMillisFreed), value(kUptimeSeconds)));
   }
 
+  // Only where LingerOffload has done something.
+  void deliveries() {
+    row(kOffloads, percent_text(value(kDelivered), value(kOffloads)) + " delivered");
+    row(kOffloadPending, "memory " + bytes_text(value(kOffloadMemory)) + " of " +
+                             bytes_text(value(kOffloadMemoryLimit)));
+  }
+
   void row(DaemonCounter c, const std::string& note, const std::string& indent = "") {
-    const bool look = (c == kEvicted || c == kRejected) && value(c) != 0;
+    const bool look = (c == kEvicted || c == kRejected || c == kFallbacksReported) && value(c) != 0;
     std::string line = left(indent + std::string(info(c).label), 29) +
                        right(value_text(info(c).unit, value(c)), 15);
     if (before_) {

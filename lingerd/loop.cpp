@@ -58,6 +58,20 @@ UniqueFd signal_fd() {
   return checked(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "signalfd");
 }
 
+// Contents come in the order of the sockets that deliver them. One whose content is missing has
+// nothing more to send.
+void give_contents(std::vector<Lingerer::Carried>& sockets, std::vector<UniqueFd>& contents) {
+  std::size_t at = 0;
+  for (Lingerer::Carried& socket : sockets) {
+    if (!socket.state.delivers()) continue;
+    if (at < contents.size()) {
+      socket.content = static_cast<SocketId>(contents[at++].release());
+    } else {
+      socket.state.content_left = 0;
+    }
+  }
+}
+
 }  // namespace
 
 struct Loop::State {
@@ -70,11 +84,12 @@ struct Loop::State {
         signals(signal_fd()),
         listener(std::move(listening)),
         stats_path(page_path),
-        stats(std::in_place, page_path, started_ns),
+        stats(std::in_place, page_path, started_ns, now),
         sockets(epoll.get()),
         lingerer(sockets, settings.max_connections, settings.max_time_ms),
         intake(lingerer, epoll.get(), settings.max_peers) {
     intake.set_allowed(settings.allowed_uids, now);
+    lingerer.set_offload_limits(settings.offload_memory, settings.min_rate);
     add(signals.get(), kSignalTag);
     add(listener.get(), kListenerTag);
   }
@@ -226,7 +241,7 @@ int Loop::State::timeout_ms() const {
 void Loop::State::dispatch(const epoll_event& event) {
   const std::uint64_t tag = event.data.u64;
   if ((tag & kNotASocket) == 0) {
-    lingerer.readable(static_cast<SocketId>(tag), static_cast<std::uint32_t>(tag >> 32), now);
+    lingerer.ready(static_cast<SocketId>(tag), static_cast<std::uint32_t>(tag >> 32), now);
   } else if (tag == kListenerTag) {
     accept_peers();
   } else if (tag == kSignalTag) {
@@ -258,6 +273,7 @@ void Loop::State::accept_peers() {
 }
 
 void Loop::State::publish() {
+  lingerer.note_peers(intake.peers());
   stats->publish({now, lingerer.oldest_ns(), &lingerer.counters()});
 }
 
@@ -298,23 +314,30 @@ void Loop::State::reload_settings() {
   settings.max_time_ms = fresh.max_time_ms;
   settings.allowed_uids = fresh.allowed_uids;
   lingerer.set_limits(settings.max_connections, settings.max_time_ms, now);
+  settings.offload_memory = fresh.offload_memory;
+  settings.min_rate = fresh.min_rate;
   intake.set_allowed(settings.allowed_uids, now);
+  lingerer.set_offload_limits(settings.offload_memory, settings.min_rate);
 }
 
 // Everything that another lingerd needs to go on, in one parcel. Our own copies stay until this
 // process ends: if no successor can be had, nothing has happened.
 void Loop::State::hand_over() {
   if (!replace || stop_by_ns != 0) return;
+  intake.settle_offers(now);
   lingerer.settle(now);
   try {
     CarriedState state;
     state.started_ns = started_ns;
     state.counters = lingerer.counters();
     std::vector<int> descriptors;
-    for (const auto& [id, socket] : lingerer.carry_out()) {
+    std::vector<int> contents;
+    for (const auto& [id, socket, content] : lingerer.carry_out()) {
       state.sockets.push_back(socket);
       descriptors.push_back(static_cast<int>(id));
+      if (socket.delivers()) contents.push_back(static_cast<int>(content));
     }
+    descriptors.insert(descriptors.end(), contents.begin(), contents.end());
     const std::vector<int> peers = intake.descriptors();
     descriptors.insert(descriptors.end(), peers.begin(), peers.end());
     log::write(log::Level::kNotice, "handing over %zu sockets and %zu peers", state.sockets.size(),
@@ -322,12 +345,14 @@ void Loop::State::hand_over() {
     handed_over = replace(pack(encode(state), descriptors), listener.get());
     // A successor that came that far has put its own page there.
     if (!handed_over && !stats->is_there()) {
-      stats.emplace(stats_path, started_ns);
+      stats.emplace(stats_path, started_ns, now);
       show_page();
     }
   } catch (const std::exception& problem) {
     log::write(log::Level::kError, "can't hand over, going on: %s", problem.what());
   }
+  // systemd, restarting us, waits for our end, and kills what hasn't ended by TimeoutStopSec=.
+  if (!handed_over && started_by_systemd()) begin_stop();
 }
 
 // What an earlier lingerd left. Without a state that can be read (another version's) the sockets
@@ -341,18 +366,22 @@ void Loop::State::take_over(const CarriedState& carried, CarryResult result,
                "the sockets that came with the start have a state of %s: their time begins anew",
                result == CarryResult::kOtherVersion ? "another version" : "an unknown kind");
   }
-  std::vector<std::pair<SocketId, CarriedSocket>> sockets;
+  std::vector<Lingerer::Carried> sockets;
   std::vector<SocketId> anew;
+  std::vector<UniqueFd> contents;
   for (UniqueFd& fd : descriptors) {
     SocketId id = 0;
-    if (!KernelSockets::adopt(fd, id)) {
+    if (KernelSockets::is_content(fd.get())) {
+      contents.push_back(std::move(fd));
+    } else if (!KernelSockets::adopt(fd, id)) {
       intake.readmit(std::move(fd), now);
     } else if (sockets.size() < carried.sockets.size()) {
-      sockets.emplace_back(id, carried.sockets[sockets.size()]);
+      sockets.push_back({id, carried.sockets[sockets.size()]});
     } else {
       anew.push_back(id);
     }
   }
+  give_contents(sockets, contents);
   const std::size_t count = sockets.size() + anew.size();
   lingerer.carry_in(carried.counters, std::move(sockets), now);
   for (const SocketId id : anew) lingerer.arrive(id, anew_now, now, true);

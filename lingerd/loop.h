@@ -21,6 +21,8 @@ struct LoopSettings {
   std::uint32_t max_connections = 0;  // lingering sockets; over it the nearest deadline goes
   std::uint32_t max_peers = 0;        // connections from httpd's children
   std::uint32_t max_time_ms = 0;      // ceiling over a record's durations, and on SIGTERM
+  std::uint64_t offload_memory = 0;   // bytes; at it httpd's workers deliver themselves
+  std::uint64_t min_rate = 0;         // bytes a second that a delivery must move; 0: none
   std::vector<uid_t> allowed_uids;    // empty: whoever the socket's permissions let in
   std::uint64_t watchdog_us = 0;      // 0: none; else sd_notify WATCHDOG=1 at half of it
 };

@@ -65,6 +65,31 @@ Problem set_max_time(const Assignment& a, Options& o) {
   return refuse(a, "a whole number of seconds from 1 to " + std::to_string(kMaxMaxTime));
 }
 
+// A number of bytes, or with one of the units K, M, G.
+bool parse_size(std::string_view text, std::uint64_t& out) {
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 50;
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
+  const std::size_t index = unit.empty() ? 0 : std::string_view("KMG").find(unit[0]) + 1;
+  if (error != std::errc{} || unit.size() > 1 || (index == 0 && !unit.empty())) return false;
+  if (number > (kMost >> (index * 10))) return false;
+  out = number << (index * 10);
+  return true;
+}
+
+Problem set_offload_memory(const Assignment& a, Options& o) {
+  std::uint64_t size = 0;
+  if (!parse_size(a.value, size)) return refuse(a, "a size: bytes, or a number with K, M or G");
+  o.offload_memory = size;
+  return {};
+}
+
+Problem set_min_rate(const Assignment& a, Options& o) {
+  if (parse_size(a.value, o.min_rate)) return {};
+  return refuse(a, "a size: bytes, or a number with K, M or G");
+}
+
 Problem set_name(const Assignment& a, std::string& out, std::string_view what) {
   if (a.value.empty() || a.value.find_first_of(" \t,:") != a.value.npos) return refuse(a, what);
   out = a.value;
@@ -107,6 +132,8 @@ constexpr std::array<Setter, kOptionInfo.size()> kSetters{{
     {"user", set_user},
     {"max-connections", set_max_connections},
     {"max-time", set_max_time},
+    {"offload-memory", set_offload_memory},
+    {"min-rate", set_min_rate},
     {"allow-user", add_allow_user, true},
     {"daemon", set_daemon},
     {"pidfile", set_pidfile},

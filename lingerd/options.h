@@ -28,6 +28,8 @@ struct Options {
   std::string user;                              // name or number; empty: whoever started lingerd
   std::optional<std::uint32_t> max_connections;  // none: what RLIMIT_NOFILE allows
   std::uint32_t max_time = 60;                   // seconds
+  std::optional<std::uint64_t> offload_memory;   // bytes; none: a quarter of this machine's memory
+  std::uint64_t min_rate = 0;                    // bytes a second; 0: none
   std::vector<std::string> allow_users;          // names or numbers; empty: everybody
   bool daemon = false;
   std::string pidfile;  // empty: none
@@ -43,7 +45,7 @@ struct OptionInfo {
   std::string_view help;
 };
 
-inline constexpr std::array<OptionInfo, 9> kOptionInfo{{
+inline constexpr std::array<OptionInfo, 11> kOptionInfo{{
     {"socket", "PATH", "/run/lingerd/lingerd.sock",
      "Where httpd's children connect. The stats page is PATH.stats."},
     {"socket-mode", "MODE", "0660", "Permissions of the socket, octal: who may hand over."},
@@ -54,6 +56,12 @@ inline constexpr std::array<OptionInfo, 9> kOptionInfo{{
     {"max-time", "SECONDS", "60",
      "The longest that a socket may linger, whatever httpd asks, and that a stop may take: "
      "1-3600."},
+    {"offload-memory", "SIZE", "",
+     "Most memory for responses that lingerd delivers (LingerOffload), in bytes or with K, M or G; "
+     "at it httpd's workers deliver themselves. Default: a quarter of this machine's memory."},
+    {"min-rate", "SIZE", "0",
+     "Bytes a second that a delivery must move, on average over 10 seconds; slower ones are ended. "
+     "0: none."},
     {"allow-user", "NAME", "",
      "Take sockets from this user's processes only; repeatable. Default: from whoever the socket's "
      "permissions let in."},

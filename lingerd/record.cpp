@@ -22,6 +22,11 @@ Record encode(const Handoff& handoff) {
   record.idle_ms = handoff.idle_ms;
   record.cap_ms = handoff.cap_ms;
   record.handed_off_ns = handoff.handed_off_ns;
+  record.content_offset = handoff.content_offset;
+  record.content_length = handoff.content_length;
+  record.stall_ms = handoff.stall_ms;
+  record.ticket = handoff.ticket;
+  record.fallbacks = handoff.fallbacks;
   return record;
 }
 
@@ -36,11 +41,28 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
   if (bytes.size() != sizeof record || record.size != sizeof record) {
     return DecodeResult::kWrongSize;
   }
-  if (record.kind != RecordKind::kLinger) return DecodeResult::kUnknownKind;
+  const bool delivers = record.kind == RecordKind::kDeliver;
+  if (record.kind == RecordKind::kBegin) {
+    out = {.kind = RecordKind::kBegin, .ticket = record.ticket};
+    return DecodeResult::kOk;
+  }
+  if (record.kind != RecordKind::kLinger && !delivers) return DecodeResult::kUnknownKind;
   if (!good_duration(record.idle_ms) || !good_duration(record.cap_ms)) {
     return DecodeResult::kBadDuration;
   }
+  if (delivers && !good_duration(record.stall_ms)) return DecodeResult::kBadDuration;
+  if (delivers && (record.content_length == 0 || record.content_length > kMaxContent ||
+                   record.content_offset > kMaxContent)) {
+    return DecodeResult::kBadContent;
+  }
   out = {record.kind, record.idle_ms, record.cap_ms, record.handed_off_ns};
+  out.fallbacks = record.fallbacks;
+  if (delivers) {
+    out.content_offset = record.content_offset;
+    out.content_length = record.content_length;
+    out.stall_ms = record.stall_ms;
+    out.ticket = record.ticket;
+  }
   return DecodeResult::kOk;
 }
 
@@ -54,22 +76,33 @@ std::string_view describe(DecodeResult result) {
     case DecodeResult::kWrongSize: return "a record of the wrong size";
     case DecodeResult::kUnknownKind: return "a record of an unknown kind";
     case DecodeResult::kBadDuration: return "a record with a duration out of range";
+    case DecodeResult::kBadContent: return "a record with an impossible content";
   }
   return "something unknown";
 }
 
-GreetingResult decode_greeting(std::span<const std::byte> bytes) {
+GreetingResult decode_greeting(std::span<const std::byte> bytes, std::uint64_t& kinds) {
   Greeting greeting;
   if (bytes.size() < sizeof greeting) return GreetingResult::kGarbage;
   std::memcpy(&greeting, bytes.data(), sizeof greeting);
   if (greeting.magic != kGreetingMagic) return GreetingResult::kGarbage;
   if (greeting.version != kRecordVersion) return GreetingResult::kOtherVersion;
   switch (greeting.verdict) {
-    case Verdict::kWelcome: return GreetingResult::kWelcome;
+    case Verdict::kWelcome: kinds = greeting.kinds; return GreetingResult::kWelcome;
     case Verdict::kDenied: return GreetingResult::kDenied;
     case Verdict::kFull: return GreetingResult::kFull;
   }
   return GreetingResult::kGarbage;
+}
+
+bool decode_answer(std::span<const std::byte> bytes, Answer& out) {
+  Answer answer;
+  if (bytes.size() != sizeof answer) return false;
+  std::memcpy(&answer, bytes.data(), sizeof answer);
+  if (answer.magic != kAnswerMagic || answer.version != kRecordVersion) return false;
+  if (answer.acceptance > Acceptance::kUnfit) return false;
+  out = answer;
+  return true;
 }
 
 }  // namespace lingerd

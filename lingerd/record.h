@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The record: one SOCK_SEQPACKET message from an httpd child to lingerd, fixed in size, which
-// carries exactly one descriptor in SCM_RIGHTS; and the greeting that lingerd answers a connection
-// with. Both ends run on one kernel, so integers are in host byte order and times are
-// CLOCK_MONOTONIC. Pure: no system call, no httpd.
+// The record: one SOCK_SEQPACKET message from an httpd child to lingerd, fixed in size, with the
+// descriptors that its kind asks for in SCM_RIGHTS; and what lingerd says to a child: a greeting
+// for a connection, an answer to an offer. Both ends run on one kernel, so integers are in host
+// byte order and times are CLOCK_MONOTONIC. Pure: no system call, no httpd.
 #pragma once
 
 #include <array>
@@ -15,29 +15,41 @@ namespace lingerd {
 
 inline constexpr std::uint32_t kRecordMagic = 0x4c4e4752;    // "LNGR"
 inline constexpr std::uint32_t kGreetingMagic = 0x4c4e4759;  // "LNGY"
+inline constexpr std::uint32_t kAnswerMagic = 0x4c4e4741;    // "LNGA"
 inline constexpr std::uint16_t kRecordVersion = 1;
 
-// What the peer asks for. Kinds to come (a response's remainder, an idle keep-alive connection) use
-// the reserved words of the record; a daemon refuses a kind that it doesn't know.
+// What the peer asks for. A daemon refuses a kind that it doesn't know.
+//
+// A linger that gets lost on its way costs a client nothing that it hasn't got. The rest of a
+// response is another matter: so a delivery is offered first, and lingerd says whether it has room,
+// and whether both descriptors have arrived and are fit for use. Only then it is begun, by a
+// message of its own. Until that has been sent the response is the peer's, and lingerd doesn't
+// touch it.
 enum class RecordKind : std::uint16_t {
-  kLinger = 1,  // the FIN has been sent: drain until the client closes
+  kLinger = 1,   // one descriptor. The FIN has been sent: drain until the client closes
+  kDeliver = 2,  // two: the socket, and what holds the rest of the response. An offer
+  kBegin = 32,   // none. The offer of this ticket is lingerd's: send it, then the FIN, then drain
 };
 
 // Both durations, in milliseconds: 1 to kMaxDurationMs. lingerd cuts them down to its --max-time.
 inline constexpr std::uint32_t kMaxDurationMs = 3'600'000;
 
-// As it travels. `reserved` is zero in version 1.
+// As it travels. What a kind doesn't use is zero.
 struct Record {
   std::uint32_t magic = kRecordMagic;
   std::uint16_t version = kRecordVersion;
   std::uint16_t size = 0;
   RecordKind kind = RecordKind::kLinger;
   std::uint16_t flags = 0;
-  std::uint32_t idle_ms = 0;  // LingerTimeout
-  std::uint32_t cap_ms = 0;   // LingerTime
-  std::uint32_t pad = 0;
-  std::uint64_t handed_off_ns = 0;  // CLOCK_MONOTONIC at the FIN
-  std::array<std::uint64_t, 4> reserved{};
+  std::uint32_t idle_ms = 0;         // LingerTimeout
+  std::uint32_t cap_ms = 0;          // LingerTime
+  std::uint32_t fallbacks = 0;       // that lingerd doesn't know of yet
+  std::uint64_t handed_off_ns = 0;   // CLOCK_MONOTONIC at the FIN
+  std::uint64_t content_offset = 0;  // kDeliver: where in the second descriptor the rest begins,
+  std::uint64_t content_length = 0;  // and how long it is
+  std::uint32_t stall_ms = 0;        // kDeliver: no progress for that long ends it
+  std::uint32_t pad2 = 0;
+  std::uint64_t ticket = 0;  // kDeliver, kBegin: which offer; the peer's own choice
 };
 static_assert(sizeof(Record) == 64, "the record's size is part of the contract");
 static_assert(offsetof(Record, handed_off_ns) == 24);
@@ -48,7 +60,15 @@ struct Handoff {
   std::uint32_t idle_ms = 0;
   std::uint32_t cap_ms = 0;
   std::uint64_t handed_off_ns = 0;
+  std::uint64_t content_offset = 0;
+  std::uint64_t content_length = 0;
+  std::uint32_t stall_ms = 0;
+  std::uint64_t ticket = 0;
+  std::uint32_t fallbacks = 0;
 };
+
+// A content's offset and length: no response is larger.
+inline constexpr std::uint64_t kMaxContent = std::uint64_t{1} << 50;
 
 enum class DecodeResult {
   kOk,
@@ -59,6 +79,7 @@ enum class DecodeResult {
   kWrongSize,      // the message's length, or the length that it states, isn't the version's
   kUnknownKind,
   kBadDuration,  // zero or over kMaxDurationMs
+  kBadContent,   // nothing to deliver, or more than kMaxContent
 };
 
 [[nodiscard]] Record encode(const Handoff& handoff);
@@ -81,12 +102,38 @@ struct Greeting {
   std::uint32_t magic = kGreetingMagic;
   std::uint16_t version = kRecordVersion;  // of the records that this lingerd takes
   Verdict verdict = Verdict::kWelcome;
-  std::uint64_t reserved = 0;
+  std::uint64_t kinds = 0;  // bit N: takes records of kind N
 };
 static_assert(sizeof(Greeting) == 16, "the greeting's size is part of the contract");
 
 enum class GreetingResult { kWelcome, kDenied, kFull, kOtherVersion, kGarbage };
 
-[[nodiscard]] GreetingResult decode_greeting(std::span<const std::byte> bytes);
+// Fills `kinds` only on kWelcome.
+[[nodiscard]] GreetingResult decode_greeting(std::span<const std::byte> bytes,
+                                             std::uint64_t& kinds);
+
+[[nodiscard]] constexpr std::uint64_t bit_of(RecordKind kind) {
+  return std::uint64_t{1} << static_cast<unsigned>(kind);
+}
+inline constexpr std::uint64_t kAllKinds =
+    bit_of(RecordKind::kLinger) | bit_of(RecordKind::kDeliver) | bit_of(RecordKind::kBegin);
+
+// What lingerd says to an offer. Not accepted: it has let go of both descriptors.
+enum class Acceptance : std::uint16_t {
+  kAccepted = 0,
+  kNoRoom = 1,  // no memory left for it (--offload-memory), or no descriptors
+  kUnfit = 2,   // a descriptor that hasn't arrived or isn't what it should be
+};
+
+struct Answer {
+  std::uint32_t magic = kAnswerMagic;
+  std::uint16_t version = kRecordVersion;
+  Acceptance acceptance = Acceptance::kUnfit;
+  std::uint64_t ticket = 0;
+};
+static_assert(sizeof(Answer) == 16, "the answer's size is part of the contract");
+
+// False for anything but an answer.
+[[nodiscard]] bool decode_answer(std::span<const std::byte> bytes, Answer& out);
 
 }  // namespace lingerd

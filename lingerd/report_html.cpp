@@ -51,11 +51,26 @@ void head(std::string& out, const Report& report) {
     out += "<p class=\"linger-state linger-note\">" + grouped(fallen) +
            (fallen == 1 ? " fallback" : " fallbacks") + " in the last 10 minutes</p>\n";
   }
+  if (const std::uint64_t evicted = recent(report, &RingSample::evicted);
+      evicted != 0 && report.daemon.liveness != Liveness::kDown) {
+    out += "<p class=\"linger-state linger-note\">" + grouped(evicted) +
+           " evicted in the last 10 minutes: raise --max-connections</p>\n";
+  }
+  // While it is down, why is told above.
+  if (!report.obstacle.empty() && report.daemon.liveness == Liveness::kUp) {
+    out += "<p class=\"linger-state linger-note\">" + escaped(report.obstacle) + "</p>\n";
+  }
   out += "<small>";
   if (report.daemon.liveness == Liveness::kDown) {
     out += "Until it is back Apache lingers itself, or closes at once with LingerFallback close. ";
-  } else {
-    out += "Process " + std::to_string(report.daemon.snapshot.pid) + ". ";
+  } else if (report.daemon.liveness == Liveness::kBusy) {
+    out +=
+        "It is stopped or stuck, and these are its last numbers. When its queue is full Apache "
+        "lingers itself. ";
+  }
+  if (report.daemon.liveness != Liveness::kDown) {
+    out += "Process " + std::to_string(report.daemon.snapshot.pid) + ", " +
+           peers_text(report.daemon.snapshot.counters[DaemonCounter::kPeers]) + ". ";
   }
   out += "Socket " + escaped(report.socket_path) + "</small>\n</div>\n";
 }
@@ -72,7 +87,7 @@ void queue_tile(std::string& out, const DaemonCounters& c) {
   const std::string peak = "peak " + grouped(c[kQueuePeak]) + ", limit " + grouped(c[kQueueLimit]);
   tile(out, info(kQueue), grouped(c[kQueue]),
        bar_svg(c[kQueue], c[kQueuePeak], c[kQueueLimit], grouped(c[kQueue]) + " now, " + peak),
-       peak + (c[kQueue] ? "; oldest&nbsp;" + duration_text(c[kOldestMillis]) : ""));
+       peak + (c[kOldestMillis] ? "; oldest&nbsp;" + duration_text(c[kOldestMillis]) : ""));
 }
 
 void tiles(std::string& out, const DaemonCounters& c) {
@@ -82,7 +97,8 @@ void tiles(std::string& out, const DaemonCounters& c) {
   tile(out, info(kWorkerMillisFreed), duration_text(c[kWorkerMillisFreed]), "",
        processes_text(c[kWorkerMillisFreed], c[kUptimeSeconds]) + " since lingerd started");
   tile(out, info(kRescued), grouped(c[kRescued]), "",
-       percent_text(c[kRescued], c[kTotal]) + " of the sockets taken over");
+       c[kTotal] ? percent_text(c[kRescued], c[kTotal]) + " of the sockets taken over"
+                 : "no socket has been taken over yet");
   tile(out, info(kDrainedBytes), bytes_text(c[kDrainedBytes]), "",
        "that clients sent after the response");
   out += "</div>\n";
@@ -116,7 +132,7 @@ void queue_chart(std::string& out, const Report& report) {
   out += "<figure><figcaption><b>Queue</b>";
   key(out, "q", "most in 5 s");
   const bool gap = std::ranges::any_of(queue, [](const auto& value) { return !value; });
-  if (gap) key(out, "g", "no lingerd");
+  if (gap) key(out, "g", "not known");
   plot(out, curves, "", "Queue in the last 10 minutes");
 }
 
@@ -152,10 +168,31 @@ void ends_table(std::string& out, const DaemonCounters& c) {
     row(out, info(end), c[end], ended);
   }
   row(out, info(kEvicted), c[kEvicted], ended, c[kEvicted] ? "linger-look" : "");
-  if (c[kRejected]) row(out, info(kRejected), c[kRejected], 0, "linger-look");
   footer(out, "Ended", ended);
   out += "</table><small>Taken over: " + grouped(c[kTotal]) + ", of which " + grouped(c[kQueue]) +
-         (c[kQueue] == 1 ? " lingers now.</small></div>\n" : " linger now.</small></div>\n");
+         (c[kQueue] == 1 ? " lingers now." : " linger now.");
+  // No end of a linger: it never began.
+  if (c[kRejected]) {
+    out += " <span class=\"linger-f\" title=\"" + escaped(info(kRejected).help) +
+           "\">Rejected: " + grouped(c[kRejected]) + ".</span>";
+  }
+  out += "</small></div>\n";
+}
+
+// Only where LingerOffload has done something: most sites leave it off.
+void deliveries_table(std::string& out, const DaemonCounters& c) {
+  using enum DaemonCounter;
+  if (c[kOffloads] == 0) return;
+  out += "<div><table><caption>Responses offloaded</caption>\n";
+  row(out, info(kDelivered), c[kDelivered], c[kOffloads]);
+  row(out, info(kDeliveryAborted), c[kDeliveryAborted], c[kOffloads]);
+  row(out, info(kDeliveryTimedOut), c[kDeliveryTimedOut], c[kOffloads]);
+  footer(out, "Offloaded", c[kOffloads]);
+  if (c[kOffloadsRefused]) row(out, info(kOffloadsRefused), c[kOffloadsRefused], 0, "linger-look");
+  out += "</table><small>" + escaped(info(kOffloadPending).label) + ": " +
+         bytes_text(c[kOffloadPending]) + " of " + bytes_text(c[kOffloadBytes]) + ". " +
+         escaped(info(kOffloadMemory).label) + ": " + bytes_text(c[kOffloadMemory]) +
+         " of at most " + bytes_text(c[kOffloadMemoryLimit]) + ".</small></div>\n";
 }
 
 void fates_table(std::string& out, const ModuleCounters& c) {
@@ -192,7 +229,10 @@ std::string section(const Report& report) {
   rate_chart(out, report);
   out += "</div>\n<div class=\"linger-pair\">\n";
   if (report.module) fates_table(out, *report.module);
-  if (up) ends_table(out, report.daemon.snapshot.counters);
+  if (up) {
+    ends_table(out, report.daemon.snapshot.counters);
+    deliveries_table(out, report.daemon.snapshot.counters);
+  }
   return out + "</div>\n</div>\n";
 }
 

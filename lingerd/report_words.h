@@ -47,6 +47,9 @@ inline constexpr std::string_view kHeartbeatHelp =
 // A counter's value in its unit, by the functions above.
 [[nodiscard]] std::string value_text(CounterUnit unit, std::uint64_t value);
 
+// "no httpd connected", "8 processes of httpd connected".
+[[nodiscard]] std::string peers_text(std::uint64_t peers);
+
 // "the time of 12.3 processes": freed worker time by lingerd's uptime.
 [[nodiscard]] std::string processes_text(std::uint64_t freed_ms, std::uint64_t uptime_s);
 

@@ -19,15 +19,32 @@ class KernelSockets final : public SocketOps {
   // the caller's, if it is no TCP socket that was connected, whatever else it is.
   [[nodiscard]] static bool adopt(UniqueFd& fd, SocketId& id);
 
+  // Whether it is one that adopt() takes.
+  [[nodiscard]] static bool is_clients(int fd);
+
+  // Whether a descriptor can hold the rest of a response: a memfd that nobody can change any more,
+  // or a file of this machine that is open for reading only; long enough for what the record says.
+  // Fills `content`, but for its number.
+  [[nodiscard]] static bool examine_content(int fd, const Handoff& handoff, Content& content);
+
+  // Whether a descriptor is one of these rather than a socket.
+  [[nodiscard]] static bool is_content(int fd);
+
   // Closes what a peer sent and nobody wants, whatever it is, without waiting for its sake.
   static void discard(UniqueFd fd);
 
   DrainResult drain(SocketId id) override;
   std::uint64_t unsent(SocketId id) override;
   bool watch(SocketId id, std::uint32_t generation) override;
+  bool watch_writable(SocketId id, std::uint32_t generation) override;
+  void watch_readable_again(SocketId id, std::uint32_t generation) override;
+  PushResult push(SocketId id, const Content& content) override;
+  void send_fin(SocketId id) override;
+  void close_content(SocketId content) override;
   void close(SocketId id, bool watched) override;
 
  private:
+  bool control(int operation, std::uint32_t events, SocketId id, std::uint32_t generation) const;
   int epoll_fd_;
 };
 

@@ -14,7 +14,25 @@
 
 namespace lingerd {
 
-StatsFile::StatsFile(std::string path, std::uint64_t started_ns) : path_(std::move(path)) {
+namespace {
+
+// The last ten minutes of the lingerd before this one: they are the same ten minutes for whoever
+// looks at a chart. Zeros if there is no page, or one that isn't of this program and this boot.
+Ring earlier_ring(const std::string& path, std::uint64_t now_ns) {
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
+  StatsPage page;
+  if (!fd || read(fd.get(), &page, sizeof page) != sizeof page || page.magic != kStatsMagic ||
+      page.version != kStatsVersion || page.size != sizeof page || page.heartbeat_ns > now_ns) {
+    return {};
+  }
+  return page.ring;
+}
+
+}  // namespace
+
+StatsFile::StatsFile(std::string path, std::uint64_t started_ns, std::uint64_t now_ns)
+    : path_(std::move(path)) {
+  const Ring ring = earlier_ring(path_, now_ns);
   void* page = map_file();
   if (page == MAP_FAILED) {
     problem_ = path_ + ": " + std::strerror(errno);
@@ -24,6 +42,7 @@ StatsFile::StatsFile(std::string path, std::uint64_t started_ns) : path_(std::mo
     if (page == MAP_FAILED) throw std::system_error(errno, std::system_category(), "mmap");
   }
   page_ = static_cast<StatsPage*>(page);
+  page_->ring = ring;
   writer_.emplace(*page_, started_ns, static_cast<std::uint64_t>(getpid()));
 }
 

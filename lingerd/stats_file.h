@@ -14,8 +14,8 @@ class StatsFile {
  public:
   // Makes the page beside `path`: readable for everybody, writable for this process's user alone.
   // Without a file (a full disk, a read-only directory) it is private memory and `problem()` says
-  // why. `started_ns`: when the counters began.
-  StatsFile(std::string path, std::uint64_t started_ns);
+  // why. `started_ns`: when the counters began. The last ten minutes of an earlier page go on.
+  StatsFile(std::string path, std::uint64_t started_ns, std::uint64_t now_ns);
   ~StatsFile();  // removes the file, if it is still this one
   StatsFile(const StatsFile&) = delete;
   StatsFile& operator=(const StatsFile&) = delete;

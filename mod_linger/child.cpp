@@ -8,8 +8,11 @@
 #include <cstring>
 #include <ctime>
 #include <new>
+#include <string>
 
+#include "lingerd/stats_reader.h"
 #include "mod_linger/module.h"
+#include "mod_linger/offload.h"
 #include "mod_linger/settings.h"
 
 namespace lingerd {
@@ -31,6 +34,7 @@ int prepare(apr_pool_t*, apr_pool_t*, apr_pool_t*, server_rec* server) {
   child.main_server = server;
   child.socket_path = settings_of(server).socket_path;
   child.tally = find_or_make_tally(server);
+  look_for_offload(server);
   return OK;
 }
 
@@ -90,8 +94,21 @@ void announce(Obstacle obstacle, int error, std::uint64_t now_ns) {
                    path, reason);
       break;
     case Obstacle::kGreeting:
+    case Obstacle::kRefused:
     case Obstacle::kNone: break;
   }
+}
+
+bool lingerd_has_room(std::uint64_t bytes) {
+  const std::string page = std::string(this_child().socket_path) + ".stats";
+  const DaemonStatus status = read_stats(page.c_str(), monotonic_ns());
+  const DaemonCounters& counters = status.snapshot.counters;
+  const std::uint64_t taken = counters[DaemonCounter::kOffloadMemory];
+  const std::uint64_t limit = counters[DaemonCounter::kOffloadMemoryLimit];
+  const bool fits = bytes == 0 || (taken < limit && bytes <= limit - taken);
+  return status.liveness == Liveness::kUp && fits &&
+         has_room_for_delivery(deliveries_under_way(counters),
+                               counters[DaemonCounter::kQueueLimit]);
 }
 
 void log_back(const Tally::Change& change) {

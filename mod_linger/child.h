@@ -11,9 +11,9 @@ namespace lingerd {
 
 struct Child {
   server_rec* main_server = nullptr;
-  const char* socket_path = nullptr;
-  Tally* tally = nullptr;    // null: no shared memory, Apache lingers itself
-  Client* client = nullptr;  // null in the parent
+  const char* socket_path = "";  // set before any use
+  Tally* tally = nullptr;        // null: no shared memory, Apache lingers itself
+  Client* client = nullptr;      // null in the parent
 };
 [[nodiscard]] Child& this_child();
 
@@ -29,6 +29,10 @@ void log_back(const Tally::Change& change);
 inline void announce_up() {
   if (const auto change = this_child().tally->found_up()) log_back(*change);
 }
+
+// Whether lingerd has room for one delivery more, with so many bytes in memory, by its stats page.
+// It has the last word when the delivery is offered; this is the time to leave a response to httpd.
+[[nodiscard]] bool lingerd_has_room(std::uint64_t bytes);
 
 [[nodiscard]] std::uint64_t monotonic_ns();
 

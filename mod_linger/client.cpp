@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <span>
@@ -13,9 +14,9 @@
 namespace lingerd {
 namespace {
 
-// Room for what one child has under way while lingerd gets no processor. The kernel's default holds 278
-// records, twice the default (which net.core.wmem_max commonly is) 555. More would rather meet the
-// limit of descriptors in flight, which is each user's RLIMIT_NOFILE.
+// Room for what one child has under way while lingerd gets no processor. The kernel's default holds
+// 278 records, twice the default (which net.core.wmem_max commonly is) 555. More would rather meet
+// the limit of descriptors in flight, which is each user's RLIMIT_NOFILE.
 constexpr int kSendBufferBytes = 212'992;
 
 UniqueFd new_socket() {
@@ -46,41 +47,92 @@ Client::Result Client::start(std::uint64_t now_ns) {
 Client::Result Client::hand_off(int socket, const Handoff& handoff, std::uint64_t now_ns,
                                 std::uint64_t times_up) {
   if (state_.load(std::memory_order_acquire) != State::kReady) {
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock.owns_lock()) return {Obstacle::kGreeting};  // another thread is at it
     const Result result = make_ready(now_ns, times_up);
     if (result.obstacle != Obstacle::kNone) return result;
   }
-  Result result = send(socket, handoff);
+  const Result result = send(std::span(&socket, 1), handoff);
   if (result.obstacle != Obstacle::kDown) return result;
   // lingerd went away since the last hand-off; a new one may be there already.
   const std::unique_lock lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock()) return {Obstacle::kDown, result.error, false};  // another thread is at it
-  backoff_.reset();
-  result = connect(now_ns);
-  if (result.obstacle == Obstacle::kGreeting) result = read_greeting(now_ns);
-  return result.obstacle == Obstacle::kNone ? send(socket, handoff) : result;
+  const Result again = reconnect(now_ns);
+  return again.obstacle == Obstacle::kNone ? send(std::span(&socket, 1), handoff) : again;
 }
 
-Client::Result Client::send(int socket, const Handoff& handoff) {
+// One offer at a time: the lock is held until its answer has come, so that nobody replaces the
+// connection meanwhile, or reads what is for another.
+Client::Result Client::deliver(int socket, int content, Handoff handoff, std::uint64_t now_ns,
+                               std::uint64_t times_up) {
+  const std::scoped_lock lock(mutex_);
+  if (const Result result = make_ready(now_ns, times_up); result.obstacle != Obstacle::kNone) {
+    return result;
+  }
+  const std::array<int, 2> descriptors{socket, content};
+  handoff.kind = RecordKind::kDeliver;
+  handoff.ticket = ++ticket_;
+  const Result result = offer(descriptors, handoff, now_ns);
+  if (result.obstacle != Obstacle::kDown) return result;
+  const Result again = reconnect(now_ns);
+  return again.obstacle == Obstacle::kNone ? offer(descriptors, handoff, now_ns) : again;
+}
+
+// Where anything but a refusal goes wrong the connection is given up, and with it the offer:
+// lingerd forgets what a connection that is gone has offered.
+Client::Result Client::offer(std::span<const int> descriptors, const Handoff& handoff,
+                             std::uint64_t now_ns) {
+  if (!delivers()) return {Obstacle::kOtherVersion};
+  const Result offered = send(descriptors, handoff);
+  if (offered.obstacle != Obstacle::kNone) return offered;
+  const std::optional<Acceptance> acceptance = wait_for_answer(handoff.ticket);
+  if (!acceptance) {
+    const bool silent = errno == EAGAIN;
+    return disconnect({silent ? Obstacle::kBusy : Obstacle::kDown, errno, true}, now_ns);
+  }
+  if (*acceptance != Acceptance::kAccepted) {
+    return {Obstacle::kRefused, *acceptance == Acceptance::kUnfit ? EBADF : ENOSPC, false};
+  }
+  const Result begun = send({}, {.kind = RecordKind::kBegin, .ticket = handoff.ticket});
+  if (begun.obstacle == Obstacle::kNone) return begun;
+  return disconnect(begun, now_ns);
+}
+
+// None: errno says why.
+std::optional<Acceptance> Client::wait_for_answer(std::uint64_t ticket) {
+  pollfd waiting{fd_.get(), POLLIN, 0};
+  while (poll(&waiting, 1, kAnswerWaitMs) < 0 && errno == EINTR) {
+  }
+  Answer answer;
+  const ssize_t n = recv(fd_.get(), &answer, sizeof answer, MSG_DONTWAIT);
+  if (n < 0) return std::nullopt;
+  const auto bytes = std::as_bytes(std::span(&answer, 1)).first(static_cast<std::size_t>(n));
+  if (decode_answer(bytes, answer) && answer.ticket == ticket) return answer.acceptance;
+  errno = ECONNRESET;
+  return std::nullopt;
+}
+
+Client::Result Client::send(std::span<const int> descriptors, const Handoff& handoff) {
   Record record = encode(handoff);
   iovec vector{&record, sizeof record};
-  alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof socket)]{};
+  alignas(cmsghdr) std::byte control[CMSG_SPACE(2 * sizeof(int))]{};
   msghdr message{};
   message.msg_iov = &vector;
   message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = CMSG_LEN(sizeof socket);
-  auto* header = reinterpret_cast<cmsghdr*>(control);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(sizeof socket);
-  std::memcpy(CMSG_DATA(header), &socket, sizeof socket);
+  if (!descriptors.empty()) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_LEN(descriptors.size_bytes());
+    auto* header = reinterpret_cast<cmsghdr*>(control);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(descriptors.size_bytes());
+    std::memcpy(CMSG_DATA(header), descriptors.data(), descriptors.size_bytes());
+  }
   if (sendmsg(fd_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return {};
   return {is_gone(errno) ? Obstacle::kDown : obstacle_of(errno), errno, true};
 }
 
 Client::Result Client::make_ready(std::uint64_t now_ns, std::uint64_t times_up) {
-  const std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock()) return {Obstacle::kGreeting};  // another thread is at it
   switch (state_.load(std::memory_order_relaxed)) {
     case State::kReady: return {};
     case State::kGreeting: return read_greeting(now_ns);
@@ -89,6 +141,12 @@ Client::Result Client::make_ready(std::uint64_t now_ns, std::uint64_t times_up) 
   const bool up_elsewhere = times_up != times_up_;
   times_up_ = times_up;
   if (!up_elsewhere && !backoff_.may_try(now_ns)) return {last_.obstacle, last_.error, false};
+  const Result result = connect(now_ns);
+  return result.obstacle == Obstacle::kGreeting ? read_greeting(now_ns) : result;
+}
+
+Client::Result Client::reconnect(std::uint64_t now_ns) {
+  backoff_.reset();
   const Result result = connect(now_ns);
   return result.obstacle == Obstacle::kGreeting ? read_greeting(now_ns) : result;
 }
@@ -118,8 +176,8 @@ Client::Result Client::read_greeting(std::uint64_t now_ns) {
   Greeting greeting;
   const ssize_t n = recv(fd_.get(), &greeting, sizeof greeting, MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-    // Silent for that long it's stopped or stuck, which is to be said. (A sum, not a difference: this
-    // thread's now may be older than that of the one that connected.)
+    // Silent for that long it's stopped or stuck, which is to be said. (A sum, not a difference:
+    // this thread's now may be older than that of the one that connected.)
     if (now_ns > connected_ns_ + kGreetingPatienceNs) return {Obstacle::kBusy, EAGAIN, true};
     // Until lingerd says otherwise it is as it was: a new connection to one that denies us, or that
     // is of another version, would else count as a busy one for a moment.
@@ -128,8 +186,10 @@ Client::Result Client::read_greeting(std::uint64_t now_ns) {
   }
   if (n <= 0) return disconnect({Obstacle::kDown, n < 0 ? errno : ECONNRESET, true}, now_ns);
   const auto bytes = std::as_bytes(std::span(&greeting, 1)).first(static_cast<std::size_t>(n));
-  switch (decode_greeting(bytes)) {
+  std::uint64_t kinds = 0;
+  switch (decode_greeting(bytes, kinds)) {
     case GreetingResult::kWelcome:
+      kinds_.store(kinds, std::memory_order_relaxed);
       backoff_.reset();
       last_ = {};
       state_.store(State::kReady, std::memory_order_release);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // This child's connection to lingerd: opened when the child starts, shared by its threads, reopened
-// when it breaks. Never blocks after the child's start.
+// when it breaks. A hand-off never waits for lingerd; an offer of a delivery does, for a moment, in
+// a worker that would else wait for a slow client.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <mutex>
+#include <optional>
+#include <span>
 
 #include "lingerd/record.h"
 #include "lingerd/unique_fd.h"
@@ -31,13 +34,29 @@ class Client {
   // Sends the socket. kNone: lingerd has it. Thread-safe. `times_up` is Tally::times_up().
   Result hand_off(int socket, const Handoff& handoff, std::uint64_t now_ns, std::uint64_t times_up);
 
+  // Offers the socket with the rest of a response, in `content`. kNone: lingerd delivers it.
+  // Anything else: it never will. kRefused with EBADF: it has no use for this content, or for the
+  // socket.
+  Result deliver(int socket, int content, Handoff handoff, std::uint64_t now_ns,
+                 std::uint64_t times_up);
+
+  // Whether the lingerd that we are connected to takes deliveries.
+  [[nodiscard]] bool delivers() const {
+    return state_.load(std::memory_order_acquire) == State::kReady &&
+           (kinds_.load(std::memory_order_relaxed) & bit_of(RecordKind::kDeliver)) != 0;
+  }
+
  private:
   static constexpr int kGreetingWaitMs = 250;
+  static constexpr int kAnswerWaitMs = 250;
   static constexpr std::uint64_t kGreetingPatienceNs = 3'000'000'000;  // as for a stale heartbeat
   enum class State { kDisconnected, kGreeting, kReady };
 
-  Result send(int socket, const Handoff& handoff);
+  Result send(std::span<const int> descriptors, const Handoff& handoff);
   Result make_ready(std::uint64_t now_ns, std::uint64_t times_up);
+  Result reconnect(std::uint64_t now_ns);
+  Result offer(std::span<const int> descriptors, const Handoff& handoff, std::uint64_t now_ns);
+  [[nodiscard]] std::optional<Acceptance> wait_for_answer(std::uint64_t ticket);
   Result connect(std::uint64_t now_ns);
   Result read_greeting(std::uint64_t now_ns);
   Result disconnect(Result why, std::uint64_t now_ns);
@@ -47,11 +66,13 @@ class Client {
   // sendmsg() can't meet a number that has meanwhile become another file's.
   UniqueFd fd_;
   std::atomic<State> state_{State::kDisconnected};
-  std::mutex mutex_;  // of all below
-  Result last_;       // why there is no connection, or the one before had failed
+  std::atomic<std::uint64_t> kinds_{0};  // of records, as greeted
+  std::mutex mutex_;                     // of all below
+  Result last_;                          // why there is no connection, or the one before had failed
   Backoff backoff_;
   std::uint64_t connected_ns_ = 0;
   std::uint64_t times_up_ = 0;  // at the last failure
+  std::uint64_t ticket_ = 0;    // of the last offer
 };
 
 }  // namespace lingerd

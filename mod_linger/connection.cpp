@@ -3,7 +3,9 @@
 
 #include <httpd.h>  // before the others, which need it
 
+#include <apr_portable.h>
 #include <http_config.h>
+#include <http_core.h>
 
 #include <new>
 
@@ -27,11 +29,34 @@ Connection* connection_of(conn_rec* connection) {
   return static_cast<Connection*>(ap_get_module_config(connection->conn_config, &linger_module));
 }
 
+const server_rec* server_of(conn_rec* connection) {
+  const Connection* ours = connection_of(connection);
+  const server_rec* last = ours != nullptr ? ours->server.load(std::memory_order_relaxed) : nullptr;
+  return last != nullptr ? last : connection->base_server;
+}
+
+int socket_of(conn_rec* connection) {
+  apr_socket_t* socket = ap_get_conn_socket(connection);
+  apr_os_sock_t fd = -1;
+  if (socket == nullptr || apr_os_sock_get(&fd, socket) != APR_SUCCESS) return -1;
+  return fd;
+}
+
 int mark_connection(conn_rec* connection) {
   // event and HTTP/2 come here several times.
   if (is_clients(connection) && connection_of(connection) == nullptr) {
     auto* ours = new (apr_palloc(connection->pool, sizeof(Connection))) Connection;
     ap_set_module_config(connection->conn_config, &linger_module, ours);
+    if (add_offload_filter(connection)) {
+      // The backlog holds a descriptor.
+      apr_pool_cleanup_register(
+          connection->pool, ours,
+          [](void* data) -> apr_status_t {
+            static_cast<Connection*>(data)->offload.backlog.clear();
+            return APR_SUCCESS;
+          },
+          apr_pool_cleanup_null);
+    }
   }
   return DECLINED;
 }
@@ -41,15 +66,18 @@ int note_server(request_rec* request) {
   if (connection->master != nullptr) connection = connection->master;
   if (Connection* ours = connection_of(connection)) {
     ours->server.store(request->server, std::memory_order_relaxed);
+    if (connection == request->connection) ours->offload.allowed = may_offload(request);
   }
   return DECLINED;
 }
 
 int note_for_log(request_rec* request) {
-  const conn_rec* connection = request->connection;
+  conn_rec* connection = request->connection;
   if (connection->master == nullptr && connection->keepalive == AP_CONN_CLOSE) {
     const bool on = settings_of(request->server).enabled && this_child().client != nullptr;
-    apr_table_setn(request->notes, "linger", on ? "offer" : "off");
+    const Connection* ours = connection_of(connection);
+    const bool offloads = on && ours != nullptr && !ours->offload.backlog.empty();
+    apr_table_setn(request->notes, "linger", offloads ? "offload" : on ? "offer" : "off");
   }
   return DECLINED;
 }

@@ -6,6 +6,8 @@
 
 #include <atomic>
 
+#include "mod_linger/offload.h"
+
 namespace lingerd {
 
 struct Connection {
@@ -13,6 +15,7 @@ struct Connection {
   // (HTTP/2 has several), read by the one that closes.
   std::atomic<server_rec*> server{nullptr};
   bool closing = false;  // our pre_close hook has begun
+  Offload offload;       // unused without LingerOffload
 };
 
 // Hooks: process_connection marks a client's connection as ours (nothing else does: not a proxy's
@@ -21,12 +24,19 @@ int mark_connection(conn_rec* connection);
 int note_server(request_rec* request);
 
 // Hook: log_transaction, before mod_log_config writes: %{linger}n. "offer": this is the
-// connection's last response, and its socket will be offered to lingerd when it closes; "off": its
-// server has Linger Off. Unset while the connection stays open, because nobody knows yet, and for
+// connection's last response, and its socket will be offered to lingerd when it closes; "offload":
+// so will the rest of the response, which the client hasn't taken yet; "off": its server has Linger
+// Off. Unset while the connection stays open, because nobody knows yet, and for
 // HTTP/2. Whether lingerd takes the socket is known only after the line is written.
 int note_for_log(request_rec* request);
 
 // Null for every connection that is not a client's.
 [[nodiscard]] Connection* connection_of(conn_rec* connection);
+
+// Of the connection's last request; before the first, the address's default.
+[[nodiscard]] const server_rec* server_of(conn_rec* connection);
+
+// Its socket; -1: none.
+[[nodiscard]] int socket_of(conn_rec* connection);
 
 }  // namespace lingerd

@@ -6,7 +6,6 @@
 
 #include <httpd.h>  // before the others, which need it
 
-#include <apr_portable.h>
 #include <http_connection.h>
 #include <http_core.h>
 #include <http_log.h>
@@ -16,6 +15,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <span>
 
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
@@ -51,13 +51,6 @@ bool would_block_listener(const conn_rec* connection) {
   return connection->sbh == nullptr && connection->data_in_output_filters;
 }
 
-int socket_of(conn_rec* connection) {
-  apr_socket_t* socket = ap_get_conn_socket(connection);
-  apr_os_sock_t fd = -1;
-  if (socket == nullptr || apr_os_sock_get(&fd, socket) != APR_SUCCESS) return -1;
-  return fd;
-}
-
 // The client's FIN, or its RST, is there: nothing to wait for.
 bool client_has_closed(int fd) {
   char byte = 0;
@@ -82,6 +75,7 @@ const char* words(Obstacle obstacle) {
     case Obstacle::kOtherVersion: return "lingerd is of another version";
     case Obstacle::kBusy: return "lingerd is busy";
     case Obstacle::kGreeting: return "lingerd has not answered yet";
+    case Obstacle::kRefused: return "lingerd has refused it";
     case Obstacle::kDenied: return "access to lingerd is denied";
     case Obstacle::kNone: break;
   }
@@ -116,6 +110,12 @@ void give_way(conn_rec* connection) {
   since = monotonic_ns();
 }
 
+void count_broken(conn_rec* connection) {
+  this_child().tally->count(ModuleCounter::kAborted);
+  ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
+                "left to Apache: the connection broke before its last byte");
+}
+
 // The FIN, and then the socket's way.
 void part_with(conn_rec* connection, const Settings& settings, int fd) {
   Child& child = this_child();
@@ -127,10 +127,12 @@ void part_with(conn_rec* connection, const Settings& settings, int fd) {
     ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection, "already closed by the client");
     return;
   }
-  const Handoff handoff = handoff_for(connection, settings, fin_ns);
+  Handoff handoff = handoff_for(connection, settings, fin_ns);
+  handoff.fallbacks = child.tally->take_unreported();
   const Client::Result result =
       child.client->hand_off(fd, handoff, fin_ns, child.tally->times_up());
   if (result.obstacle != Obstacle::kNone) {
+    child.tally->give_back_unreported(handoff.fallbacks);
     fall_back(connection, settings, result, fin_ns);
     return;
   }
@@ -145,6 +147,51 @@ void part_with(conn_rec* connection, const Settings& settings, int fd) {
                 static_cast<apr_uint64_t>(took_ns / 1'000), handoff.idle_ms, handoff.cap_ms);
 }
 
+std::uint32_t stall_ms_for(const Settings& settings, const server_rec* server) {
+  if (settings.offload_stall_ms != 0) return settings.offload_stall_ms;
+  return static_cast<std::uint32_t>(
+      std::clamp<apr_int64_t>(apr_time_as_msec(server->timeout), 1, kMaxDurationMs));
+}
+
+Client::Result offer(Backlog& backlog, Handoff handoff, int fd) {
+  if (!backlog.seal()) return {Obstacle::kRefused, errno, false};
+  const Child& child = this_child();
+  handoff.content_offset = backlog.offset();
+  handoff.content_length = backlog.left();
+  return child.client->deliver(fd, backlog.descriptor(), handoff, monotonic_ns(),
+                               child.tally->times_up());
+}
+
+// The socket goes with the rest of the response, and lingerd sends the FIN behind it. False: what
+// is left by now has to be sent here, and then the socket goes the usual way.
+bool deliver(conn_rec* connection, Backlog& backlog, const Settings& settings,
+             const server_rec* server, int fd) {
+  Child& child = this_child();
+  const std::uint64_t now_ns = monotonic_ns();
+  if (backlog.send(fd) != Backlog::Result::kWouldBlock) return false;
+  Handoff handoff = handoff_for(connection, settings, now_ns);
+  handoff.stall_ms = stall_ms_for(settings, server);
+  Client::Result result = offer(backlog, handoff, fd);
+  // A file of another kind of file system, or one that a policy (SELinux) keeps from lingerd.
+  if (result.obstacle == Obstacle::kRefused && result.error == EBADF && backlog.is_file() &&
+      backlog.left() <= settings.offload_max && backlog.read_file() == Backlog::Result::kDone) {
+    result = offer(backlog, handoff, fd);
+  }
+  if (result.obstacle != Obstacle::kNone) {
+    ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection, "the rest is left to Apache: %s",
+                  words(result.obstacle));
+    if (result.fresh) announce(result.obstacle, result.error, now_ns);
+    return false;
+  }
+  end_apaches_linger(connection);
+  child.tally->count_handoff(now_ns, monotonic_ns() - now_ns);
+  announce_up();
+  ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
+                "handed off to lingerd with %" APR_UINT64_T_FMT " bytes to deliver",
+                static_cast<apr_uint64_t>(backlog.left()));
+  return true;
+}
+
 }  // namespace
 
 int pre_close(conn_rec* connection) {
@@ -154,8 +201,8 @@ int pre_close(conn_rec* connection) {
   if (ours->closing) return DECLINED;  // the chain that we run ourselves, below
   ours->closing = true;
 
-  const server_rec* last = ours->server.load(std::memory_order_relaxed);
-  const Settings& settings = settings_of(last != nullptr ? last : connection->base_server);
+  const server_rec* server = server_of(connection);
+  const Settings& settings = settings_of(server);
   if (!settings.enabled) {
     child.tally->count(ModuleCounter::kLeftOff);
     ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection, "left to Apache: Linger Off");
@@ -173,12 +220,16 @@ int pre_close(conn_rec* connection) {
   if (!connection->aborted) flush(connection);
   const int fd = socket_of(connection);
   if (connection->aborted || fd < 0) {
-    child.tally->count(ModuleCounter::kAborted);
-    ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
-                  "left to Apache: the connection broke before its last byte");
+    count_broken(connection);
     return DONE;
   }
-  part_with(connection, settings, fd);
+  Offload& offload = ours->offload;
+  if (!offload.backlog.empty() && !deliver(connection, offload.backlog, settings, server, fd) &&
+      !send_backlog_here(connection, offload)) {
+    count_broken(connection);
+    return DONE;
+  }
+  if (!connection->aborted) part_with(connection, settings, fd);
   if (connection->aborted) give_way(connection);
   return DONE;
 }

@@ -4,11 +4,13 @@
 
 #include <http_connection.h>
 #include <http_protocol.h>
+#include <http_request.h>
 
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
 #include "mod_linger/handoff.h"
 #include "mod_linger/module.h"
+#include "mod_linger/offload.h"
 #include "mod_linger/settings.h"
 #include "mod_linger/status.h"
 
@@ -26,6 +28,10 @@ void register_hooks(apr_pool_t*) {
   ap_hook_post_read_request(note_server, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
   ap_hook_log_transaction(note_for_log, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
   ap_hook_pre_close_connection(pre_close, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
+
+  // The rest of a response, with LingerOffload.
+  register_offload_filters();
+  ap_hook_insert_filter(add_offload_close_filter, nullptr, nullptr, APR_HOOK_MIDDLE);
 
   // The numbers.
   hook_server_status();

@@ -15,6 +15,7 @@ enum class Obstacle : std::uint32_t {
   kBusy,          // it doesn't keep up, or too many descriptors are in flight
   kGreeting,      // connected, but not welcomed yet
   kDenied,        // permissions of the socket, --allow-user, SELinux
+  kRefused,       // of a delivery: it has no room, or no use for what came with it
 };
 
 // connect(2) and sendmsg(2) on a Unix socket, unix(7).

@@ -8,6 +8,7 @@
 #include <http_core.h>
 #include <sys/un.h>
 
+#include <cerrno>
 #include <cstring>
 #include <new>
 #include <string_view>
@@ -22,14 +23,54 @@ Settings& settings_in(cmd_parms* cmd) {
   return *static_cast<Settings*>(ap_get_module_config(cmd->server->module_config, &linger_module));
 }
 
+const char* parse_switch(cmd_parms* cmd, const char* value, bool& on) {
+  on = strcasecmp(value, "On") == 0;
+  if (on || strcasecmp(value, "Off") == 0) return nullptr;
+  return apr_psprintf(cmd->pool, "%s: '%s' is neither On nor Off", cmd->cmd->name, value);
+}
+
 const char* set_enabled(cmd_parms* cmd, void*, const char* value) {
-  const bool on = strcasecmp(value, "On") == 0;
-  if (!on && strcasecmp(value, "Off") != 0) {
-    return apr_psprintf(cmd->pool, "Linger: '%s' is neither On nor Off", value);
-  }
-  settings_in(cmd).enabled = on;
   settings_in(cmd).given.enabled = true;
+  return parse_switch(cmd, value, settings_in(cmd).enabled);
+}
+
+const char* set_offload(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.offload = true;
+  return parse_switch(cmd, value, settings_in(cmd).offload);
+}
+
+// A number of bytes, or with one of the units K, M, G.
+const char* parse_size(cmd_parms* cmd, const char* value, const char* also, std::uint64_t& bytes) {
+  constexpr apr_int64_t kMost = apr_int64_t{1} << 40;
+  char* end = nullptr;
+  errno = 0;
+  apr_int64_t number = apr_isdigit(*value) ? apr_strtoi64(value, &end, 10) : 0;
+  int shift = 0;
+  if (end != nullptr && *end != '\0') {
+    constexpr std::string_view kUnits = "KMG";
+    const auto unit = kUnits.find(static_cast<char>(apr_toupper(*end)));
+    shift = unit != kUnits.npos && end[1] == '\0' ? static_cast<int>(unit + 1) * 10 : -1;
+  }
+  if (errno != 0 || number < 1 || shift < 0 || number > (kMost >> shift)) {
+    return apr_psprintf(cmd->pool,
+                        "%s: '%s' is not a size from 1 to 1024G (a number of bytes, or with one of "
+                        "the units K, M, G)%s",
+                        cmd->cmd->name, value, also);
+  }
+  bytes = static_cast<std::uint64_t>(number) << shift;
   return nullptr;
+}
+
+const char* set_offload_max(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.offload_max = true;
+  return parse_size(cmd, value, "", settings_in(cmd).offload_max);
+}
+
+const char* set_offload_close(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.offload_close = true;
+  settings_in(cmd).offload_close = 0;
+  if (strcasecmp(value, "Off") == 0) return nullptr;
+  return parse_size(cmd, value, " nor Off", settings_in(cmd).offload_close);
 }
 
 // httpd's own parser takes anything behind the unit's first letters ("5sec", "5 s").
@@ -62,6 +103,11 @@ const char* set_idle(cmd_parms* cmd, void*, const char* value) {
 const char* set_cap(cmd_parms* cmd, void*, const char* value) {
   settings_in(cmd).given.cap_ms = true;
   return parse_duration(cmd, value, settings_in(cmd).cap_ms);
+}
+
+const char* set_offload_timeout(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.offload_stall_ms = true;
+  return parse_duration(cmd, value, settings_in(cmd).offload_stall_ms);
 }
 
 const char* set_fallback(cmd_parms* cmd, void*, const char* value) {
@@ -109,6 +155,15 @@ const command_rec kDirectives[] = {
     directive("LingerTime", set_cap, "seconds that a linger may last, 1ms to 3600s (default 30)"),
     directive("LingerFallback", set_fallback,
               "what happens when lingerd can't take a socket: inline (default) or close"),
+    directive("LingerOffload", set_offload,
+              "On: the unsent rest of a connection's last response goes to lingerd; Off (default)"),
+    directive("LingerOffloadMax", set_offload_max,
+              "most memory for the unsent rest of one response, 1 to 1024G (default 64M)"),
+    directive("LingerOffloadClose", set_offload_close,
+              "responses larger than this get Connection: close, so that they can go to lingerd; "
+              "Off (default)"),
+    directive("LingerOffloadTimeout", set_offload_timeout,
+              "seconds without progress after which a delivery ends (default: Timeout)"),
     command_rec{}};
 
 void* create_settings(apr_pool_t* pool, server_rec*) {
@@ -122,6 +177,10 @@ void* merge_settings(apr_pool_t* pool, void* base, void* added) {
   if (over.given.idle_ms) merged->idle_ms = over.idle_ms;
   if (over.given.cap_ms) merged->cap_ms = over.cap_ms;
   if (over.given.fallback) merged->fallback = over.fallback;
+  if (over.given.offload) merged->offload = over.offload;
+  if (over.given.offload_max) merged->offload_max = over.offload_max;
+  if (over.given.offload_close) merged->offload_close = over.offload_close;
+  if (over.given.offload_stall_ms) merged->offload_stall_ms = over.offload_stall_ms;
   return merged;
 }
 

@@ -22,8 +22,13 @@ struct Settings {
   std::uint32_t cap_ms = 30'000;  // LingerTime
   Fallback fallback = Fallback::kInline;
   const char* socket_path = "/run/lingerd/lingerd.sock";  // the main server's counts
+  bool offload = false;                                   // LingerOffload
+  std::uint64_t offload_max = std::uint64_t{64} << 20;    // bytes of memory per response
+  std::uint64_t offload_close = 0;                        // bytes; 0: Off
+  std::uint32_t offload_stall_ms = 0;                     // 0: the server's Timeout
   struct {
     bool enabled, idle_ms, cap_ms, fallback, socket_path;
+    bool offload, offload_max, offload_close, offload_stall_ms;
   } given{};
 };
 

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # Packages, policies, and the tests that install them. Included by the Makefile.
 
-.PHONY: deb rpm rpm-test selinux apparmor units system-test lsm-test
+.PHONY: man deb rpm rpm-test selinux apparmor units system-test lsm-test
+man: all ## Write the options and counters into the manuals, and check them
+	@$(PYTHON) packaging/man/generate.py
+	@cd packaging/man && mandoc -T lint *.[1-8]
+
 deb: deps ## Build the Debian packages of the last commit in build/deb, and check them
 	@packaging/deb/build
 

@@ -17,6 +17,7 @@ PURE = [
     "lingerd/stats_page.h", "lingerd/stats_page.cpp",
     "lingerd/report*",
     "lingerd/deadlines.*",
+    "lingerd/delivery.*",
     "lingerd/drain.*",
     "lingerd/lingerer.*",
     "lingerd/options.*",

@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 
+import offload
 import peers
 import report
 import rows
@@ -27,6 +28,8 @@ SINGLE = {
     "flat": single.flat,
     "fin-to-close": lambda field, seconds, repeats, say: single.fin_to_close(field, seconds, say),
     "idle": lambda field, seconds, repeats, say: single.idle(field, say),
+    "offload": offload.slow,
+    "offload-cost": offload.cost,
 }
 
 

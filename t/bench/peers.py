@@ -52,7 +52,7 @@ class Field:
     """Starts peers when they are asked for; `fresh` ones are for a single measurement."""
 
     def __init__(self, peers):
-        self._peers = peers  # servers.Peers: what it starts it stops
+        self.servers = self._peers = peers  # servers.Peers: what it starts it stops
         self._www = document_root(peers.directory, FILES)
         self._started = {}
         self._count = 0

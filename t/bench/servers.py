@@ -212,9 +212,13 @@ class Nginx(Server):
     """nginx that lingers always, serving the files itself or as a proxy."""
 
     def __init__(self, name, directory, www, *, workers=2, backend=None, lingering_timeout="5s",
-                 lingering_time="30s"):
+                 lingering_time="30s", tls=None):
         super().__init__(name, directory)
         user = f"user {places.httpd_user()[0]};" if places.am_root() else ""
+        secure = ""
+        if tls:  # (port, certificate)
+            secure = (f"listen 127.0.0.1:{tls[0]} ssl; ssl_certificate {tls[1]}; "
+                      f"ssl_certificate_key {tls[1].with_suffix('.key')};")
         location = (f"proxy_pass http://127.0.0.1:{backend.port};" if backend else f"root {www};")
         (self.directory / "nginx.conf").write_text(f"""
 {user}
@@ -239,6 +243,7 @@ http {{
   scgi_temp_path {self.directory}/scgi;
   server {{
     listen 127.0.0.1:{self.port};
+    {secure}
     location / {{ {location} }}
   }}
 }}

@@ -24,18 +24,26 @@ class SilentClients final : public SocketOps {
   DrainResult drain(SocketId) override { return {DrainResult::State::kOpen, 0}; }
   std::uint64_t unsent(SocketId) override { return 0; }
   bool watch(SocketId id, std::uint32_t) override { return id % 7 != 0; }
+  bool watch_writable(SocketId id, std::uint32_t generation) override {
+    return watch(id, generation);
+  }
+  void close_content(SocketId) override { ++contents_closed; }
   void close(SocketId, bool) override { ++closed; }
   std::size_t closed = 0;
+  std::size_t contents_closed = 0;
 };
 
 void live_on(const CarriedState& state) {
   SilentClients clients;
   Lingerer lingerer(clients, kMostSockets / 2, kMaxDurationMs);
-  std::vector<std::pair<SocketId, CarriedSocket>> sockets;
+  std::vector<Lingerer::Carried> sockets;
   for (const CarriedSocket& socket : state.sockets) {
-    sockets.emplace_back(static_cast<SocketId>(3 + sockets.size()), socket);
+    const auto id = static_cast<SocketId>(3 + sockets.size());
+    sockets.push_back({.id = id, .state = socket, .content = 1'000 + id});
   }
   const std::size_t count = sockets.size();
+  const auto contents =
+      static_cast<std::size_t>(std::ranges::count_if(state.sockets, &CarriedSocket::delivers));
   lingerer.carry_in(state.counters, std::move(sockets), kNowMs * kMilli);
   if (lingerer.size() > kMostSockets / 2) std::abort();
   std::uint64_t now_ms = kNowMs;
@@ -44,6 +52,9 @@ void live_on(const CarriedState& state) {
     lingerer.expire(now_ms * kMilli, 1'000);
   }
   if (lingerer.size() != 0 || clients.closed != count) std::abort();
+  if (clients.contents_closed != contents) std::abort();
+  if (lingerer.counters()[DaemonCounter::kOffloadMemory] != 0) std::abort();
+  if (lingerer.counters()[DaemonCounter::kOffloadPending] != 0) std::abort();
   // No deadline is further away than a linger can be.
   if (now_ms > kNowMs + 2 * std::uint64_t{kMaxDurationMs}) std::abort();
 }

@@ -65,6 +65,13 @@ void records(const std::filesystem::path& directory) {
     handoff.idle_ms = 1 + i % 5 * 1'000;
     handoff.cap_ms = 1 + i % 3 * 30'000;
     handoff.handed_off_ns = 1'000'000'000'000 - i * 1'000'000;
+    if (i % 4 == 3) {
+      handoff.kind = RecordKind::kDeliver;
+      handoff.content_length = 1 + i * 1'000;
+      handoff.stall_ms = 1 + i * 100;
+    } else {
+      handoff.kind = i == 22 ? RecordKind::kBegin : RecordKind::kLinger;
+    }
     const Record next = encode(handoff);
     conversation.push_back(static_cast<std::byte>(i * 5));
     conversation.push_back(static_cast<std::byte>(sizeof next));
@@ -76,6 +83,10 @@ void records(const std::filesystem::path& directory) {
     Greeting greeting;
     greeting.verdict = verdict;
     seeds.add_object(greeting);
+  }
+  for (const Acceptance acceptance :
+       {Acceptance::kAccepted, Acceptance::kNoRoom, Acceptance::kUnfit}) {
+    seeds.add_object(Answer{.acceptance = acceptance, .ticket = 7});
   }
 }
 
@@ -96,6 +107,13 @@ void carried_states(const std::filesystem::path& directory) {
       socket.unsent = i % 2 == 0 ? 0 : 70'000;
       socket.quiet_looks = i % 4;
       socket.rescued = i % 3 == 0 ? 1 : 0;
+      if (i % 3 == 1) {
+        socket.content_left = 1'000 * i;
+        socket.content_memory = 4'096;
+        socket.window_left = socket.content_left + i;
+        socket.linger_idle_ms = 5'000;
+        socket.linger_cap_ms = 30'000;
+      }
       state.sockets.push_back(socket);
     }
     seeds.add_with_variants(encode(state), sizeof(std::uint64_t));

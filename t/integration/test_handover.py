@@ -15,7 +15,7 @@ import threading
 
 import pytest
 
-from harness import clients, inject, places, proc
+from harness import clients, deliveries, inject, places, proc
 from harness.httpd import content
 from harness.lingerd import environment, run_lingerd
 from harness.logs import sanitizer_lines
@@ -359,7 +359,8 @@ def test_systemds_descriptor_store_carries_everything(service):
     child = Child(service.path)
     child.greeting()
     lingering = _fill(child, MANY, idle_ms=600_000, cap_ms=600_000)
-    wait_until(lambda: service.page()["LingerQueue"] == MANY, "all are there")
+    readers = [deliveries.deliver(child, deliveries.memfd()) for _ in range(8)]
+    wait_until(lambda: service.page()["LingerQueue"] == MANY + 8, "all are there")
     _send_from_half(lingering)
     service.restart_begins()
 
@@ -369,14 +370,18 @@ def test_systemds_descriptor_store_carries_everything(service):
     lingering += _fill(child, 100, idle_ms=600_000, cap_ms=600_000)
     _send_from_half(lingering)
     service.restart_ends()
-    wait_until(lambda: service.page().get("LingerQueue") == MANY + 100,
+    wait_until(lambda: service.page().get("LingerQueue") == MANY + 108,
                lambda: f"all are back, and the new ones: {service.page()}")
     sent = 1000 * (len(range(0, MANY, 2)) + len(range(0, MANY + 100, 2)))
     wait_until(lambda: service.page()["LingerDrainedBytes"] == sent, "what was sent meanwhile")
     for client in lingering:
         assert client.recv(1) == b"", "no RST"
         client.close()
-    wait_until(lambda: service.page()["LingerClosedByClient"] == MANY + 100, "all have ended")
+    for client in readers:
+        assert clients.read_to_fin(client) == deliveries.BODY
+        client.close()
+    wait_until(lambda: service.page()["LingerClosedByClient"] == MANY + 108, "all have ended")
+    assert service.page()["LingerDelivered"] == 8
     assert adds_up(service.page())
     child.socket.close()
     service.stop()
@@ -491,6 +496,28 @@ def test_packing_fails(sandbox, call, error):
             assert client.recv(1) == b""
             client.close()
         wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 20, "to the end")
+
+
+def test_a_store_that_takes_nothing(sandbox):
+    """systemd waits for the end of a process that it has told to restart: would catch one that goes
+    on for ever and is killed in the end, with all that it holds."""
+    manager = sandbox.directory / "notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(manager))
+        lingerd = sandbox.lingerd(env={"NOTIFY_SOCKET": str(manager)})
+    manager.unlink()
+    lingerd.allowed_lines += ["handing over", "no successor, going on: systemd's descriptor store",
+                              "stopping: 1 sockets"]
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        client = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
+        wait_until(lambda: lingerd.queue() == 1, "it lingers")
+        os.kill(lingerd.pid, signal.SIGUSR2)
+        wait_until(lambda: lingerd.log.matching("stopping: 1 sockets"), "it stops as on SIGTERM")
+        client.sendall(b"still taken")
+        assert client.recv(1) == b"", "no RST"
+        client.close()
+    assert lingerd.wait() == 0
 
 
 def test_a_successor_that_would_not_start_gets_nothing(sandbox):

@@ -67,7 +67,10 @@ def _own_mounts():
     """What is mounted from here on is this process's alone, and goes when it does, however it ends."""
     if _LIBC.unshare(_CLONE_NEWNS) != 0:
         raise CannotBoot(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    done = subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, text=True,
+                          check=False)
+    if done.returncode:  # in a chroot, for one
+        raise CannotBoot("no mounts of its own: " + done.stderr.strip().splitlines()[0])
 
 
 def _own_groups(name):
@@ -171,7 +174,7 @@ class Machine:
         with open(self.console, "ab") as console:
             self._nspawn = subprocess.Popen(
                 ["unshare", "--mount", "sh", "-c", _NSPAWN, "systemd-nspawn", "-q",
-                 "--register=no", "--keep-unit", "-M", self._directory.name.replace("_", "-"),
+                 "--register=no", "--keep-unit", "-M", self._directory.name.replace("_", "x"),
                  "-D", str(self.root), "--console=pipe", "--private-network",
                  *(["--boot"] if self._systemd else ["--as-pid2", "sleep", "infinity"])],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,

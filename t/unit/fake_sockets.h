@@ -2,6 +2,7 @@
 // Sockets as a test wants them, by number; and what the lingerer did to each.
 #pragma once
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <set>
@@ -21,6 +22,12 @@ class FakeSockets : public lingerd::SocketOps {
     std::uint32_t generation = 0;  // as told by watch()
     bool watched = false;
     int drains = 0;
+    // Of a delivery: bytes that the socket takes now, and what it says when it takes none.
+    std::uint64_t takes = 0;
+    lingerd::PushResult::State refuses_with = lingerd::PushResult::State::kFull;
+    std::uint64_t taken = 0;
+    bool writable_watched = false;
+    int fins = 0;
   };
 
   Socket& operator[](lingerd::SocketId id) { return open_[id]; }
@@ -57,6 +64,39 @@ class FakeSockets : public lingerd::SocketOps {
     socket->generation = generation;
     return true;
   }
+  bool watch_writable(lingerd::SocketId id, std::uint32_t generation) override {
+    if (!watch(id, generation)) return false;
+    open_[id].writable_watched = true;
+    return true;
+  }
+  void watch_readable_again(lingerd::SocketId id, std::uint32_t generation) override {
+    Socket* socket = find(id);
+    if (!socket) return;
+    wrong_use_ = wrong_use_ || !socket->writable_watched || socket->generation != generation;
+    socket->writable_watched = false;
+  }
+  lingerd::PushResult push(lingerd::SocketId id, const lingerd::Content& content) override {
+    using enum lingerd::PushResult::State;
+    Socket* socket = find(id);
+    if (!socket || !contents_.contains(content.id) || socket->fins > 0) {
+      wrong_use_ = true;
+      return {kReset, 0};
+    }
+    const std::uint64_t bytes = std::min(socket->takes, content.left);
+    if (bytes == 0) return {socket->refuses_with, 0};
+    socket->takes -= bytes;
+    socket->taken += bytes;
+    return {kMoved, bytes};
+  }
+  void send_fin(lingerd::SocketId id) override {
+    if (Socket* socket = find(id)) ++socket->fins;
+  }
+  void close_content(lingerd::SocketId content) override {
+    wrong_use_ = wrong_use_ || contents_.erase(content) != 1;
+  }
+  void open_content(lingerd::SocketId content) { contents_.insert(content); }
+  [[nodiscard]] std::size_t contents() const { return contents_.size(); }
+
   void close(lingerd::SocketId id, bool watched) override {
     const Socket* socket = find(id);
     if (!socket) return;
@@ -76,5 +116,6 @@ class FakeSockets : public lingerd::SocketOps {
 
   std::map<lingerd::SocketId, Socket> open_;
   std::vector<lingerd::SocketId> closed_;
+  std::set<lingerd::SocketId> contents_;
   bool wrong_use_ = false;
 };

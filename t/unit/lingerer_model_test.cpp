@@ -292,12 +292,12 @@ void Model::events() {
   for (const auto& [id, socket] : std::map(kernel_.open)) {
     const bool readable = socket.bytes > 0 || socket.fin || socket.reset || !socket.connected;
     if (socket.watched && (readable || pick(10) == 0) && pick(3) != 0) {
-      lingerer_->readable(id, socket.generation, now_ns());
+      lingerer_->ready(id, socket.generation, now_ns());
     }
   }
   kernel_.may_look = false;
-  for (const auto& [id, generation] : gone_) lingerer_->readable(id, generation, now_ns());
-  lingerer_->readable(4'000'000'000U, 1, now_ns());
+  for (const auto& [id, generation] : gone_) lingerer_->ready(id, generation, now_ns());
+  lingerer_->ready(4'000'000'000U, 1, now_ns());
   kernel_.may_look = true;
 }
 
@@ -355,14 +355,14 @@ void Model::restart() {
   CarriedState left;
   left.counters = lingerer_->counters();
   std::vector<SocketId> ids;
-  for (const auto& [id, socket] : lingerer_->carry_out()) {
+  for (const auto& [id, socket, content] : lingerer_->carry_out()) {
     ids.push_back(id);
     left.sockets.push_back(socket);
   }
   CarriedState state;
   expect(decode(encode(left), now_ms_, state) == CarryResult::kOk, "the state came back wrong");
-  std::vector<std::pair<SocketId, CarriedSocket>> sockets;
-  for (std::size_t i = 0; i < ids.size(); ++i) sockets.emplace_back(ids[i], state.sockets[i]);
+  std::vector<Lingerer::Carried> sockets;
+  for (std::size_t i = 0; i < ids.size(); ++i) sockets.push_back({ids[i], state.sockets[i], 0});
   for (auto& [id, socket] : kernel_.open) socket.watched = false;
   kernel_.watched = 0;
   kernel_.restarting = true;

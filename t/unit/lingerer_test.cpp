@@ -41,7 +41,7 @@ TEST_GROUP(Lingerer) {
     lingerer.arrive(id, {RecordKind::kLinger, kIdle, kCap, at(ms)}, at(ms), false);
   }
   void readable(SocketId id, std::uint64_t ms) {
-    lingerer.readable(id, sockets[id].generation, at(ms));
+    lingerer.ready(id, sockets[id].generation, at(ms));
   }
   void expire(std::uint64_t ms) {
     lingerer.expire(at(ms), kAll);
@@ -134,7 +134,7 @@ TEST(Lingerer, a_number_that_comes_back_is_another_socket) {
   arrive(7, 2);
   const int drains = sockets[7].drains;
   CHECK(sockets[7].generation != stale);
-  lingerer.readable(7, stale, at(3));
+  lingerer.ready(7, stale, at(3));
   LONGS_EQUAL(drains, sockets[7].drains);
   sockets.sends(7, 1);
   readable(7, 4);
@@ -142,7 +142,7 @@ TEST(Lingerer, a_number_that_comes_back_is_another_socket) {
 }
 
 TEST(Lingerer, ignores_an_event_for_a_number_that_it_never_had) {
-  lingerer.readable(4'000'000'000U, 1, at(0));
+  lingerer.ready(4'000'000'000U, 1, at(0));
   LONGS_EQUAL(0, lingerer.size());
 }
 
@@ -423,7 +423,7 @@ TEST(Lingerer, keeps_its_books_through_anything) {
         }
         break;
       case 5:
-        lingerer.readable(id, sockets.is_open(id) ? sockets[id].generation : random() % 5, at(now));
+        lingerer.ready(id, sockets.is_open(id) ? sockets[id].generation : random() % 5, at(now));
         break;
       case 6: lingerer.settle(at(now)); break;
       case 7:

@@ -49,8 +49,20 @@ TEST(Record, carries_nothing_but_what_it_says) {
   LONGS_EQUAL(64, record.size);
   LONGS_EQUAL(1, record.version);
   LONGS_EQUAL(0, record.flags);
-  LONGS_EQUAL(0, record.pad);
-  for (const std::uint64_t word : record.reserved) UNSIGNED_LONGLONGS_EQUAL(0, word);
+  LONGS_EQUAL(0, record.fallbacks);
+  LONGS_EQUAL(0, record.pad2);
+  UNSIGNED_LONGLONGS_EQUAL(0, record.ticket);
+  UNSIGNED_LONGLONGS_EQUAL(0, record.content_offset);
+  UNSIGNED_LONGLONGS_EQUAL(0, record.content_length);
+  LONGS_EQUAL(0, record.stall_ms);
+}
+
+TEST(Record, tells_of_fallbacks) {
+  Handoff handoff = kHandoff;
+  handoff.fallbacks = 4'000'000'000U;
+  Handoff out;
+  check_result(DecodeResult::kOk, decode(bytes_of(encode(handoff)), out));
+  UNSIGNED_LONGS_EQUAL(4'000'000'000U, out.fallbacks);
 }
 
 TEST(Record, begins_with_its_magic_version_and_size_as_the_contract_says) {
@@ -132,7 +144,7 @@ TEST(Record, of_a_future_version_is_named_so_whatever_its_size) {
 }
 
 TEST(Record, of_an_unknown_kind_is_refused) {
-  for (const std::uint16_t kind : {0, 2, 3, 65535}) {
+  for (const std::uint16_t kind : {0, 3, 4, 65535}) {
     Record record = good_record();
     record.kind = static_cast<RecordKind>(kind);
     check_result(DecodeResult::kUnknownKind, decode_record(record));
@@ -172,15 +184,65 @@ TEST(Record, each_result_is_described_in_words_of_its_own) {
   using enum DecodeResult;
   std::set<std::string_view> words;
   for (const DecodeResult result : {kOk, kTruncated, kWrongMagic, kOlderVersion, kFutureVersion,
-                                    kWrongSize, kUnknownKind, kBadDuration}) {
+                                    kWrongSize, kUnknownKind, kBadDuration, kBadContent}) {
     CHECK(!describe(result).empty());
     words.insert(describe(result));
   }
-  LONGS_EQUAL(8, words.size());
+  LONGS_EQUAL(9, words.size());
 }
 
-TEST_GROUP(Greeting){static GreetingResult decoded(const Greeting& greeting){
-    return decode_greeting(bytes_of(greeting));
+namespace {
+
+Record delivery_record() {
+  Handoff handoff = kHandoff;
+  handoff.kind = RecordKind::kDeliver;
+  handoff.content_offset = 70'000;
+  handoff.content_length = 3'000'000'000;
+  handoff.stall_ms = 60'000;
+  return encode(handoff);
+}
+
+}  // namespace
+
+TEST(Record, of_a_delivery_says_where_the_rest_is) {
+  Handoff out;
+  check_result(DecodeResult::kOk, decode(bytes_of(delivery_record()), out));
+  CHECK(out.kind == RecordKind::kDeliver);
+  UNSIGNED_LONGLONGS_EQUAL(70'000, out.content_offset);
+  UNSIGNED_LONGLONGS_EQUAL(3'000'000'000, out.content_length);
+  LONGS_EQUAL(60'000, out.stall_ms);
+  LONGS_EQUAL(30'000, out.cap_ms);
+}
+
+TEST(Record, of_a_delivery_needs_something_to_deliver) {
+  for (const std::uint64_t length : {std::uint64_t{0}, kMaxContent + 1, ~std::uint64_t{0}}) {
+    Record record = delivery_record();
+    record.content_length = length;
+    check_result(DecodeResult::kBadContent, decode_record(record));
+  }
+  Record record = delivery_record();
+  record.content_offset = kMaxContent + 1;
+  check_result(DecodeResult::kBadContent, decode_record(record));
+  for (const std::uint32_t stall : {0U, kMaxDurationMs + 1}) {
+    record = delivery_record();
+    record.stall_ms = stall;
+    check_result(DecodeResult::kBadDuration, decode_record(record));
+  }
+}
+
+TEST(Record, of_a_linger_has_no_content_whatever_those_words_say) {
+  Record record = good_record();
+  record.content_length = 5;
+  record.stall_ms = 5;
+  Handoff out;
+  check_result(DecodeResult::kOk, decode(bytes_of(record), out));
+  UNSIGNED_LONGLONGS_EQUAL(0, out.content_length);
+  LONGS_EQUAL(0, out.stall_ms);
+}
+
+TEST_GROUP(Greeting){
+    static GreetingResult decoded(const Greeting& greeting){std::uint64_t kinds = 0;
+return decode_greeting(bytes_of(greeting), kinds);
 }
 }
 ;
@@ -192,6 +254,19 @@ TEST(Greeting, says_its_verdict) {
   CHECK(decoded(greeting) == GreetingResult::kDenied);
   greeting.verdict = Verdict::kFull;
   CHECK(decoded(greeting) == GreetingResult::kFull);
+}
+
+TEST(Greeting, says_which_kinds_of_records_are_taken) {
+  Greeting greeting;
+  greeting.kinds = kAllKinds;
+  std::uint64_t kinds = 0;
+  CHECK(decode_greeting(bytes_of(greeting), kinds) == GreetingResult::kWelcome);
+  UNSIGNED_LONGLONGS_EQUAL(std::uint64_t{1} << 1 | std::uint64_t{1} << 2 | std::uint64_t{1} << 32,
+                           kinds);
+  greeting.verdict = Verdict::kDenied;
+  kinds = 7;
+  CHECK(decode_greeting(bytes_of(greeting), kinds) == GreetingResult::kDenied);
+  UNSIGNED_LONGLONGS_EQUAL(7, kinds);
 }
 
 TEST(Greeting, of_another_version_is_not_taken_for_a_verdict) {
@@ -212,6 +287,59 @@ TEST(Greeting, that_is_none_is_garbage) {
   auto bytes = bytes_of(Greeting{});
   for (std::size_t length = 0; length < bytes.size(); ++length) {
     const std::vector<std::byte> cut(bytes.begin(), bytes.begin() + static_cast<long>(length));
-    CHECK(decode_greeting(cut) == GreetingResult::kGarbage);
+    std::uint64_t kinds = 7;
+    CHECK(decode_greeting(cut, kinds) == GreetingResult::kGarbage);
   }
+}
+
+TEST(Record, that_begins_an_offer_says_which_and_needs_no_more) {
+  const Record record = encode({.kind = RecordKind::kBegin, .ticket = 77});
+  Handoff out = kHandoff;
+  check_result(DecodeResult::kOk, decode(bytes_of(record), out));
+  CHECK(out.kind == RecordKind::kBegin);
+  UNSIGNED_LONGLONGS_EQUAL(77, out.ticket);
+  LONGS_EQUAL(0, out.cap_ms);
+}
+
+TEST(Record, of_a_delivery_has_a_ticket_and_of_a_linger_none) {
+  Record record = delivery_record();
+  record.ticket = 78;
+  Handoff out;
+  check_result(DecodeResult::kOk, decode(bytes_of(record), out));
+  UNSIGNED_LONGLONGS_EQUAL(78, out.ticket);
+  record.kind = RecordKind::kLinger;
+  check_result(DecodeResult::kOk, decode(bytes_of(record), out));
+  UNSIGNED_LONGLONGS_EQUAL(0, out.ticket);
+}
+
+TEST_GROUP(Answer){};
+
+TEST(Answer, comes_back_as_it_was_sent) {
+  using enum Acceptance;
+  for (const Acceptance acceptance : {kAccepted, kNoRoom, kUnfit}) {
+    Answer sent;
+    sent.acceptance = acceptance;
+    sent.ticket = 79;
+    Answer out;
+    CHECK(decode_answer(bytes_of(sent), out));
+    CHECK(out.acceptance == acceptance);
+    UNSIGNED_LONGLONGS_EQUAL(79, out.ticket);
+  }
+}
+
+// What isn't clearly a yes must never be taken for one: both would send the response.
+TEST(Answer, is_nothing_else) {
+  Answer out;
+  const auto refused = [&out](const Answer& answer) {
+    return !decode_answer(bytes_of(answer), out);
+  };
+  CHECK(refused({.magic = kGreetingMagic, .acceptance = Acceptance::kAccepted}));
+  CHECK(refused({.version = 2, .acceptance = Acceptance::kAccepted}));
+  CHECK(refused({.acceptance = static_cast<Acceptance>(3)}));
+  const auto whole = bytes_of(Answer{.acceptance = Acceptance::kAccepted});
+  for (std::size_t length = 0; length < whole.size(); ++length) {
+    const std::vector<std::byte> cut(whole.begin(), whole.begin() + static_cast<long>(length));
+    CHECK(!decode_answer(cut, out));
+  }
+  CHECK(!decode_answer(bytes_of(Greeting{}), out));
 }

@@ -9,16 +9,20 @@ import struct
 import threading
 import time
 
-MAGIC, GREETING_MAGIC = 0x4C4E4752, 0x4C4E4759
-_RECORD = struct.Struct("=IHHHHIIIQ4Q")
+MAGIC, GREETING_MAGIC, ANSWER_MAGIC = 0x4C4E4752, 0x4C4E4759, 0x4C4E4741
+_RECORD = struct.Struct("=IHHHHIIIQQQIIQ")
 _GREETING = struct.Struct("=IHHQ")
 WELCOME, DENIED, FULL = 0, 1, 2
+LINGER, DELIVER, BEGIN = 1, 2, 32
+ALL_KINDS = 1 << LINGER | 1 << DELIVER | 1 << BEGIN
+ACCEPTED, NO_ROOM, UNFIT = 0, 1, 2
 
 
 def record(idle_ms=60_000, cap_ms=60_000, *, magic=MAGIC, version=1, size=_RECORD.size, kind=1,
-           handed_off_ns=None):
+           handed_off_ns=None, offset=0, length=0, stall_ms=0, ticket=0):
     stamp = time.monotonic_ns() if handed_off_ns is None else handed_off_ns
-    return _RECORD.pack(magic, version, size, kind, 0, idle_ms, cap_ms, 0, stamp, 0, 0, 0, 0)
+    return _RECORD.pack(magic, version, size, kind, 0, idle_ms, cap_ms, 0, stamp,
+                        offset, length, stall_ms, 0, ticket)
 
 
 @functools.cache
@@ -57,9 +61,24 @@ class Child:
 
     def greeting(self):
         """The verdict; fails on anything but a greeting of this version."""
-        magic, version, verdict, reserved = _GREETING.unpack(self.socket.recv(100))
-        assert (magic, version, reserved) == (GREETING_MAGIC, 1, 0)
+        magic, version, verdict, kinds = _GREETING.unpack(self.socket.recv(100))
+        assert (magic, version, kinds) == (GREETING_MAGIC, 1, ALL_KINDS)
         return verdict
+
+    def answer(self, ticket=0):
+        """What it says to that offer."""
+        magic, version, acceptance, of = _GREETING.unpack(self.socket.recv(100))
+        assert (magic, version, of) == (ANSWER_MAGIC, 1, ticket)
+        return acceptance
+
+    def offer(self, server_end, content, *, ticket=0, more=(), **fields):
+        """A delivery, as far as lingerd's answer."""
+        self.send(record(kind=DELIVER, ticket=ticket, **fields),
+                  [server_end, *([content] if content is not None else []), *more])
+        return self.answer(ticket)
+
+    def begin(self, ticket=0):
+        self.send(record(kind=BEGIN, ticket=ticket))
 
     def send(self, message, descriptors=()):
         fds = array.array("i", [d if isinstance(d, int) else d.fileno() for d in descriptors])

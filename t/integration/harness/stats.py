@@ -8,9 +8,14 @@ _MAGIC = 0x53545253444E474C
 COUNTERS = ("LingerQueue", "LingerQueuePeak", "LingerQueueLimit", "LingerOldestMillis",
             "LingerTotal", "LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle",
             "LingerClosedCap", "LingerEvicted", "LingerRejected", "LingerDrainedBytes",
-            "LingerRescued", "LingerWorkerMillisFreed", "LingerUptimeSeconds")
+            "LingerRescued", "LingerWorkerMillisFreed", "LingerUptimeSeconds", "LingerPeers",
+            "LingerFallbacksReported", "LingerOffloads", "LingerOffloadBytes",
+            "LingerOffloadPending", "LingerOffloadMemory", "LingerOffloadMemoryLimit",
+            "LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut",
+            "LingerOffloadsRefused")
 ENDS = ("LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle", "LingerClosedCap",
         "LingerEvicted")
+DELIVERY_ENDS = ("LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut")
 # A reader works these out itself; the page has zero.
 DERIVED = ("LingerOldestMillis", "LingerUptimeSeconds")
 
@@ -43,5 +48,13 @@ def ends(counters):
     return sum(counters[name] for name in ENDS)
 
 
+def deliveries_under_way(counters):
+    return counters["LingerOffloads"] - sum(counters[name] for name in DELIVERY_ENDS)
+
+
 def adds_up(counters):
-    return counters["LingerTotal"] == counters["LingerQueue"] + ends(counters)
+    """With no delivery under way nothing is pending, and no memory is taken."""
+    under_way = deliveries_under_way(counters)
+    idle = counters["LingerOffloadPending"] == counters["LingerOffloadMemory"] == 0
+    return (counters["LingerTotal"] == counters["LingerQueue"] + ends(counters)
+            and 0 <= under_way <= counters["LingerQueue"] and (under_way > 0 or idle))

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lingerd/delivery.h"
+
+namespace lingerd {
+
+using enum DaemonCounter;
+
+Delivery& Deliveries::begin(SocketId id, const Content& content, const Handoff& handoff) {
+  ++counters_[kOffloads];
+  counters_[kOffloadBytes] += content.left;
+  counters_[kOffloadPending] += content.left;
+  counters_[kOffloadMemory] += content.memory;
+  return under_way_[id] = {content, handoff.idle_ms, handoff.cap_ms, content.left};
+}
+
+Delivery& Deliveries::resume(SocketId id, const Delivery& delivery) {
+  counters_[kOffloadPending] += delivery.content.left;
+  counters_[kOffloadMemory] += delivery.content.memory;
+  return under_way_[id] = delivery;
+}
+
+Delivery* Deliveries::find(SocketId id) {
+  const auto found = under_way_.find(id);
+  return found == under_way_.end() ? nullptr : &found->second;
+}
+
+void Deliveries::moved(Delivery& delivery, std::uint64_t bytes) {
+  delivery.content.offset += bytes;
+  delivery.content.left -= bytes;
+  counters_[kOffloadPending] -= bytes;
+}
+
+void Deliveries::end(SocketId id, DaemonCounter how) {
+  const auto found = under_way_.find(id);
+  if (found == under_way_.end()) return;
+  ++counters_[how];
+  counters_[kOffloadPending] -= found->second.content.left;
+  counters_[kOffloadMemory] -= found->second.content.memory;
+  under_way_.erase(found);
+}
+
+bool Deliveries::fast_enough(Delivery& delivery) const {
+  const std::uint64_t moved = delivery.window_left - delivery.content.left;
+  delivery.window_left = delivery.content.left;
+  return moved >= min_rate_ * kRateWindowMs / 1'000;
+}
+
+}  // namespace lingerd
