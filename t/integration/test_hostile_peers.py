@@ -212,6 +212,7 @@ KINDS = {
     "terminal": lambda: os.openpty()[0],
     "TCP, new": socket.socket,
     "TCP over IPv6, new": lambda: socket.socket(socket.AF_INET6),
+    "multipath TCP, new": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262),
     "TCP, listening": _listening,
     "TCP, connecting": _connecting,
     "TCP, disconnected": _disconnected,

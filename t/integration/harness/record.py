@@ -2,8 +2,11 @@
 """Speaks to lingerd as an httpd child does, from the words of record.h alone: what two programs
 must agree on, written down a second time."""
 import array
+import functools
+import os
 import socket
 import struct
+import threading
 import time
 
 MAGIC, GREETING_MAGIC, ANSWER_MAGIC = 0x4C4E4752, 0x4C4E4759, 0x4C4E4741
@@ -22,9 +25,19 @@ def record(idle_ms=60_000, cap_ms=60_000, *, magic=MAGIC, version=1, size=_RECOR
                         offset, length, stall_ms, 0, ticket)
 
 
+@functools.cache
+def _listener(_network_namespace):
+    """One for all: thousands of them would use up the ports of a busy machine."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def tcp_pair():
     """(client, server) ends of a loopback connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with _ONE_AT_A_TIME:
+        listener = _listener(os.stat("/proc/self/ns/net").st_ino)
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
     client.settimeout(60)
