@@ -131,34 +131,49 @@ RUN_PYTEST = mkdir -p build; dir=$$(mktemp -d "$(CURDIR)/build/pytest.XXXXXX"); 
     && rm -rf "$$dir"
 
 .PHONY: integration
-integration: all ## Integration tests on a real httpd, prefork, worker and event (PYTEST_ARGS)
+integration: all build/ablinger ## Integration tests on a real httpd, prefork, worker and event (PYTEST_ARGS)
 	@$(call RUN_PYTEST,)
 
 .PHONY: asan tsan asan-unit
 asan-unit:
 	@$(MAKE) VARIANT=asan unit
-asan: all asan-unit ## Unit tests and lingerd under ASan and UBSan, integration tests against that lingerd
-	@$(MAKE) VARIANT=asan build/asan/lingerd
-	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/asan/lingerd")
-tsan: all ## The same under ThreadSanitizer
+# httpd itself isn't built with ASan: its module brings the runtime along, by LD_PRELOAD
+# (t/integration/harness/sanitized.py). TSan would have to know httpd's own locks.
+SANITIZED_SOAK = SOAK_CONNECTIONS=$(or $(SOAK_CONNECTIONS),10000) SOAK_RATE=500 \
+    LINGERD="$(CURDIR)/build/$(1)/lingerd" $(PYTHON) t/bench/soak.py
+asan: all asan-unit build/ablinger ## Unit tests, lingerd and the module inside httpd under ASan and UBSan
+	@$(MAKE) VARIANT=asan build/asan/lingerd build/asan/mod_linger.so
+	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/asan/lingerd" MOD_LINGER="$(CURDIR)/build/asan/mod_linger.so")
+	@$(call SANITIZED_SOAK,asan)
+tsan: all build/ablinger ## Unit tests and lingerd under ThreadSanitizer, integration tests against that lingerd
 	@$(MAKE) VARIANT=tsan build/tsan/lingerd unit
 	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/tsan/lingerd")
+	@$(call SANITIZED_SOAK,tsan)
 
 FUZZ_SECONDS ?= 30
-# What reads bytes that somebody else wrote.
-FUZZED := record stats_page options carry
+# What reads bytes that somebody else wrote, and what acts on them.
+FUZZED := record stats_page options carry lingerer deadlines delivery lingerctl_text report_auto report_chart \
+          report_html report_json report_metrics report_series report_words
 fuzz_targets := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*_fuzz.cpp))
 .PHONY: fuzz fuzz-targets
 fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS (30); needs clang++
 	@$(MAKE) VARIANT=fuzz CXX=clang++ fuzz-targets
-	@for target in $(fuzz_targets); do mkdir -p $$target.corpus; \
-	    $$target -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/fuzz/ $$target.corpus || exit 1; \
+	@build/fuzz/make_seeds build/fuzz/seeds && cp t/fuzz/config/* conf/lingerd.conf build/fuzz/seeds/config_fuzz
+	@for target in $(fuzz_targets); do echo "==== $$target"; mkdir -p $$target.corpus; \
+	    $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix=build/fuzz/ \
+	        $$target.corpus build/fuzz/seeds/$${target##*/} >$$target.log 2>&1 \
+	        || { tail -n 50 $$target.log; exit 1; }; \
+	    grep -E 'DONE|Done|number_of_executed' $$target.log; \
 	done
-fuzz-targets: $(fuzz_targets)
+fuzz-targets: $(fuzz_targets) build/fuzz/make_seeds
 build/fuzz/%_fuzz: $(OBJ)/t/fuzz/%_fuzz.o $(FUZZED:%=$(OBJ)/lingerd/%.o)
 	@mkdir -p $(@D)
 	@echo "  LINK   $@"
 	$(Q)$(CXX) $(VARIANT_FLAGS) -fsanitize=fuzzer -o $@ $^
+build/fuzz/make_seeds: $(OBJ)/t/fuzz/make_seeds.o $(FUZZED:%=$(OBJ)/lingerd/%.o)
+	@mkdir -p $(@D)
+	@echo "  LINK   $@"
+	$(Q)$(CXX) $(VARIANT_FLAGS) -o $@ $^
 
 bench_objects := $(patsubst %.cpp,$(OBJ)/%.o,$(wildcard t/bench/*.cpp))
 build/ablinger: $(bench_objects)
@@ -169,13 +184,15 @@ build/ablinger: $(bench_objects)
 bench: all build/ablinger ## Compare with stock httpd
 	@$(PYTHON) t/bench/bench.py $(BENCH_ARGS)
 soak: all build/ablinger ## Long run under load: nothing leaks, nothing is lost
-	@$(PYTHON) t/bench/soak.py $(SOAK_ARGS)
+	@$(PYTHON) t/bench/soak.py
+demo: PACKAGING_DEB :=
+demo: PACKAGING_RPM :=
 demo: deps ## Show stock httpd beside httpd with lingerd (DEMO_PORT=8080, DEMO_SECONDS=N to end by itself)
 	@$(MAKE) -s all build/ablinger
 	@$(PYTHON) t/bench/demo.py
 
 .PHONY: check
-check: deps ## Everything that must hold: build (g++, clang++), unit, asan unit, integration, lint
+check: deps ## Everything that must hold: build (g++, clang++), unit, asan unit, integration, lint, packages
 	@$(PYTHON) t/check.py
 
 # ---- Lint ------------------------------------------------------------------------------------
@@ -204,8 +221,8 @@ format: ## Format all C++ files
 
 .PHONY: deps install clean help
 deps: ## Install what building and testing needs, with apt-get or dnf; no-op when all is there
-	@if command -v dpkg-query >/dev/null; then packaging/install-deps deb $(foreach p,$(DEB_PACKAGES),'$p'); \
-	elif command -v dnf >/dev/null; then packaging/install-deps rpm $(foreach p,$(RPM_PACKAGES),'$p'); \
+	@if command -v dpkg-query >/dev/null; then packaging/install-deps deb $(foreach p,$(DEB_PACKAGES) $(PACKAGING_DEB),'$p'); \
+	elif command -v dnf >/dev/null; then packaging/install-deps rpm $(foreach p,$(RPM_PACKAGES) $(PACKAGING_RPM),'$p'); \
 	else echo "deps: neither apt-get nor dnf here; install: $(RPM_PACKAGES)" >&2; exit 1; fi
 
 include packaging/packages.mk

@@ -24,13 +24,16 @@ constexpr char kHead[] =
     "\n";
 constexpr char kFoot[] =
     "\n"
-    "All but the last four are also keys of the configuration file, without dashes:\n"
+    "All but the last five are also keys of the configuration file, without dashes:\n"
     "'max-time = 60'. SIGHUP reads it again; SIGTERM takes no more sockets and lets\n"
     "those that linger end.\n";
 
 // Of the command line alone.
-constexpr std::array<OptionInfo, 4> kCommandInfo{{
+constexpr std::array<OptionInfo, 5> kCommandInfo{{
     {"config", "FILE", kDefaultConfigPath, "Read options from there; the default need not exist."},
+    {"takeover", "", "",
+     "Take over from the lingerd that runs at the socket: all that lingers, the counters, httpd's "
+     "connections. It ends once this one serves."},
     {"check-config", "", "", "Say whether options and configuration file are fine, and exit."},
     {"version", "", "", "Print the version and exit."},
     {"help", "", "", "Print this and exit."},
@@ -43,6 +46,7 @@ struct Parser {
     app.allow_extras();  // refused below, in our words
     for (const OptionInfo& info : kOptionInfo) add(info);
     app.add_option("--config", config_path)->take_last();
+    app.add_flag("--takeover", command_line.takeover)->disable_flag_override();
     app.add_flag("--check-config", check_config)->disable_flag_override();
     app.add_flag("--version", version)->disable_flag_override();
   }

@@ -20,6 +20,7 @@ enum class Action {
 struct CommandLine {
   Action action = Action::kRun;
   std::string text;
+  bool takeover = false;  // from the lingerd that runs at the socket
   std::vector<Assignment> assignments;
   std::optional<std::string> config_path;  // none: kDefaultConfigPath, if there is one
 };

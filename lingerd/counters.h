@@ -66,6 +66,13 @@ struct CounterInfo {
     "what httpd's workers would have waited.")                                                     \
   X(kUptimeSeconds, "LingerUptimeSeconds", "Uptime", kGauge, kSeconds, "lingerd_uptime_seconds",   \
     "Seconds since lingerd started.")                                                              \
+  X(kPeers, "LingerPeers", "Processes of httpd", kGauge, kCount, "lingerd_peers",                  \
+    "Connections from httpd, one for each of its processes. If it is zero while httpd serves, "    \
+    "httpd can't reach lingerd, and its error log says why.")                                      \
+  X(kFallbacksReported, "LingerFallbacksReported", "Fallbacks reported", kCounter, kCount,         \
+    "lingerd_fallbacks_reported",                                                                  \
+    "Fallbacks that httpd has told lingerd of, each with the next hand-off after it. While "       \
+    "nothing can be handed off they are in LingerFallbacks only, on httpd's own pages.")           \
   X(kOffloads, "LingerOffloads", "Responses offloaded", kCounter, kCount, "lingerd_offloads",      \
     "Sockets that came with the rest of a response to deliver (LingerOffload).")                   \
   X(kOffloadBytes, "LingerOffloadBytes", "Offloaded", kCounter, kBytes, "lingerd_offload_bytes",   \

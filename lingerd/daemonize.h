@@ -35,6 +35,9 @@ class PidFile {
  public:
   explicit PidFile(std::string path);
   ~PidFile();  // removes the file, or empties it where the directory is root's and we aren't
+  // It goes to a successor, who writes its own process id there.
+  void leave() { fd_.reset(); }
+  [[nodiscard]] const std::string& path() const { return path_; }
   PidFile(const PidFile&) = delete;
   PidFile& operator=(const PidFile&) = delete;
 

@@ -110,8 +110,10 @@ int store(int fd, std::string_view name) {
   return sd_pid_notify_with_fds(0, 0, text.c_str(), &fd, 1);
 }
 
-void forget_stored(std::string_view name) {
-  sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + std::string(name)).c_str());
+void forget_parcel() {
+  for (const std::string_view name : {kStateName, kInName, kOutName}) {
+    sd_notify(0, ("FDSTOREREMOVE=1\nFDNAME=" + std::string(name)).c_str());
+  }
 }
 
 }  // namespace
@@ -184,7 +186,7 @@ Inheritance take_inheritance() {
                            " sockets; the unit must have one ListenSequentialPacket=");
   }
   if (inheritance.parcel_state || inheritance.parcel_in || inheritance.parcel_out) {
-    for (const std::string_view name : {kStateName, kInName, kOutName}) forget_stored(name);
+    forget_parcel();
   }
   return inheritance;
 }
@@ -198,19 +200,23 @@ bool is_successor() {
 }
 
 bool store_with_systemd(const Parcel& parcel, std::string& problem) {
+  // Half a parcel, or one that we go on with after all, is not for the next lingerd.
+  const auto fail_with = [&](const char* what, int result) {
+    problem = std::string(what) + std::strerror(-result);
+    forget_parcel();
+    return false;
+  };
   for (const auto& [fd, name] :
        {std::pair{parcel.state.get(), kStateName}, std::pair{parcel.in.get(), kInName},
         std::pair{parcel.out.get(), kOutName}}) {
     if (const int result = store(fd, name); result <= 0) {
-      problem = std::string("systemd's descriptor store: ") + std::strerror(-result);
-      return false;
+      return fail_with("systemd's descriptor store: ", result);
     }
   }
   // systemd must have read them before this process is gone.
   constexpr std::uint64_t kBarrierUs = 5'000'000;
   if (const int result = sd_notify_barrier(0, kBarrierUs); result < 0) {
-    problem = std::string("systemd doesn't answer: ") + std::strerror(-result);
-    return false;
+    return fail_with("systemd doesn't answer: ", result);
   }
   return true;
 }

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "lingerd/lingerctl_check.h"
@@ -45,12 +46,14 @@ constexpr char kHelp[] =
     "  --interval SECONDS    Between two looks: 0.1-3600. Default: 1.\n"
     "\n"
     "check: a monitoring plugin; exits 0 (ok), 1 (warning), 2 (critical), 3 (unknown).\n"
-    "Critical while lingerd is down or shows no sign of life; a warning when it evicted\n"
-    "at its limit in the last ten minutes.\n"
-    "  --warn LIMITS         Warn from there on. Default: queue=80.\n"
+    "Critical while lingerd is down or shows no sign of life.\n"
+    "  --warn LIMITS         Warn from there on. Default:\n"
+    "                        queue=80,fallbacks=1,evicted=1.\n"
     "  --crit LIMITS         Critical from there on. Default: queue=95.\n"
-    "LIMITS is a list of queue=PERCENT (of --max-connections), evicted=N and rejected=N\n"
-    "(since lingerd started), as in 'queue=50,evicted=1'; a number alone is queue's.\n";
+    "LIMITS is a list that changes the default: queue=PERCENT (of --max-connections, now),\n"
+    "fallbacks=PERCENT (of httpd's connections), evicted=N, rejected=N (all three: in the\n"
+    "last ten minutes), peers=N (fewer connections from httpd than N, now); off instead of\n"
+    "a number turns one off; a number alone is queue's.\n";
 
 struct Arguments {
   std::string socket = Options{}.socket;
@@ -62,8 +65,8 @@ struct Arguments {
   bool top = false;
   std::string interval = "1";
   bool check = false;
-  std::string warn = kDefaultWarn;
-  std::string crit = kDefaultCrit;
+  std::optional<std::string> warn;
+  std::optional<std::string> crit;
 };
 
 // Throws CLI::ParseError.
@@ -150,13 +153,20 @@ int run_top(const Arguments& arguments) {
   }
 }
 
+// The defaults, with what was given over them. Returns what is wrong with that, or "".
+std::string limits_of(const char* defaults, const std::optional<std::string>& given,
+                      CheckLimits& out) {
+  const std::string problem = parse_limits(defaults, out);
+  return problem.empty() && given ? parse_limits(*given, out) : problem;
+}
+
 int run_check(const Arguments& arguments) {
   CheckLimits warn;
   CheckLimits crit;
   CheckResult result;
-  if (const std::string problem = parse_limits(arguments.warn, warn); !problem.empty()) {
-    result = check_unknown("--warn: " + problem);
-  } else if (const std::string bad = parse_limits(arguments.crit, crit); !bad.empty()) {
+  if (const std::string bad = limits_of(kDefaultWarn, arguments.warn, warn); !bad.empty()) {
+    result = check_unknown("--warn: " + bad);
+  } else if (const std::string bad = limits_of(kDefaultCrit, arguments.crit, crit); !bad.empty()) {
     result = check_unknown("--crit: " + bad);
   } else {
     result = check(look(arguments.socket), warn, crit);

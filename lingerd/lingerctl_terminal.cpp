@@ -15,9 +15,13 @@ namespace lingerd {
 namespace {
 
 volatile std::sig_atomic_t g_end = 0;
+volatile std::sig_atomic_t g_suspend = 0;
 
 void on_end(int) {
   g_end = 1;
+}
+void on_suspend(int) {
+  g_suspend = 1;
 }
 void on_other(int) {}  // only to interrupt ppoll: resized, or back from the background
 
@@ -34,6 +38,9 @@ void arrange_signals() {
     sigaction(signal, &action, nullptr);
     sigaddset(&blocked, signal);
   }
+  action.sa_handler = on_suspend;
+  sigaction(SIGTSTP, &action, nullptr);
+  sigaddset(&blocked, SIGTSTP);
   for (const int signal : kOther) {
     action.sa_handler = on_other;
     sigaction(signal, &action, nullptr);
@@ -67,8 +74,13 @@ Terminal::Terminal() : moves_(terminal_moves()) {
 }
 
 Terminal::~Terminal() {
+  give_back();
+}
+
+void Terminal::give_back() {
   if (has_keys_) tcsetattr(STDIN_FILENO, TCSADRAIN, &before_);
   if (drawn_ && moves_) print("\x1b[?7h\x1b[?25h");
+  drawn_ = false;
 }
 
 // Done again before each wait: a shell that suspends and resumes a job sets its terminal anew.
@@ -118,6 +130,12 @@ Terminal::Event Terminal::wait(int milliseconds) {
   sigemptyset(&none);
   const int ready = g_end ? 0 : ppoll(&keys, 1, &time, &none);
   if (g_end) return Event::kQuit;
+  if (g_suspend) {  // Ctrl-Z: a shell doesn't bring back the cursor
+    g_suspend = 0;
+    give_back();
+    raise(SIGSTOP);
+    return Event::kRefresh;
+  }
   if (ready < 0) return errno == EINTR ? Event::kRefresh : Event::kQuit;
   return ready > 0 ? key() : Event::kTime;
 }

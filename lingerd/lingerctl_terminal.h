@@ -25,6 +25,7 @@ class Terminal {
 
  private:
   void take_keys();
+  void give_back();
   [[nodiscard]] Event key();
 
   bool moves_ = false;

@@ -63,7 +63,8 @@ class Screen {
     out_ += coloured(colour, "lingerd is " + std::string(state_word(state)));
     out_ += (state == Liveness::kUp ? " " : ": ") + state_detail(report_) + "\n";
     if (state != Liveness::kDown) {
-      out_ += "process " + std::to_string(report_.daemon.snapshot.pid) + ", ";
+      out_ += "process " + std::to_string(report_.daemon.snapshot.pid) + ", " +
+              peers_text(value(kPeers)) + "\n";
     }
     out_ += "socket " + report_.socket_path + "\n";
   }
@@ -119,6 +120,7 @@ class Screen {
       row(end, value(end) ? percent_text(value(end), ended) : "", "  ");
     }
     row(kRejected, "");
+    if (value(kFallbacksReported) != 0) row(kFallbacksReported, "");
     row(kRescued, value(kRescued) ? percent_text(value(kRescued), value(kTotal)) : "");
     row(kDrainedBytes, "");
     if (value(kOffloads) != 0) deliveries();
@@ -145,7 +147,7 @@ class Screen {
   }
 
   void row(DaemonCounter c, const std::string& note, const std::string& indent = "") {
-    const bool look = (c == kEvicted || c == kRejected) && value(c) != 0;
+    const bool look = (c == kEvicted || c == kRejected || c == kFallbacksReported) && value(c) != 0;
     std::string line = left(indent + std::string(info(c).label), 29) +
                        right(value_text(info(c).unit, value(c)), 15);
     if (before_) {
@@ -166,7 +168,7 @@ class Screen {
       return "-";
     }
     const double per_second = static_cast<double>(value(c) - then.snapshot.counters[c]) / seconds;
-    if (c == kDrainedBytes) return bytes_text(static_cast<std::uint64_t>(per_second)) + "/s";
+    if (c == kDrainedBytes) return bytes_text(whole_number(per_second)) + "/s";
     if (c == kWorkerMillisFreed) return shortest(per_second / 1000) + " processes";
     return rate_text(per_second);
   }

@@ -112,6 +112,8 @@ class Lingerer {
   // Evicts until there is room for so many.
   void make_room(std::size_t room, std::uint64_t now_ns);
   void count_rejected() { ++counters_[DaemonCounter::kRejected]; }
+  void count_reported(std::uint32_t n) { counters_[DaemonCounter::kFallbacksReported] += n; }
+  void note_peers(std::size_t n) { counters_[DaemonCounter::kPeers] = n; }
 
  private:
   enum class Phase : std::uint8_t { kNone, kFresh, kDelivering, kWatched };

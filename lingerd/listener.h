@@ -33,6 +33,8 @@ class Listener {
 
   // A successor listens there: the file stays.
   void leave_file() { bound_here_ = false; }
+  // And is ours again, once the predecessor has let go.
+  void own_file() { bound_here_ = !from_systemd_ && inode_ != 0; }
 
   // The descriptor, once: it goes to the loop, which closes it when it stops.
   [[nodiscard]] UniqueFd take() { return std::move(fd_); }

@@ -89,7 +89,7 @@ std::vector<UniqueFd> take_front(std::vector<UniqueFd>& descriptors, std::size_t
 }  // namespace
 
 struct Loop::State {
-  State(const LoopSettings& with, UniqueFd listening, const std::string& stats_path,
+  State(const LoopSettings& with, UniqueFd listening, const std::string& page_path,
         const CarriedState& carried)
       : settings(with),
         now(monotonic_ns()),
@@ -97,7 +97,8 @@ struct Loop::State {
         epoll(checked(epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
         signals(signal_fd()),
         listener(std::move(listening)),
-        stats(stats_path, started_ns),
+        stats_path(page_path),
+        stats(std::in_place, page_path, started_ns, now),
         sockets(epoll.get()),
         lingerer(sockets, settings.max_connections, settings.max_time_ms),
         parking(lingerer),
@@ -127,6 +128,7 @@ struct Loop::State {
   void accept_peers();
   void beat();
   void publish();
+  void show_page();
   void read_signals();
   void reload_settings();
   void begin_stop();
@@ -141,7 +143,8 @@ struct Loop::State {
   UniqueFd epoll;
   UniqueFd signals;
   UniqueFd listener;
-  StatsFile stats;
+  std::string stats_path;
+  std::optional<StatsFile> stats;
   KernelSockets sockets;
   Lingerer lingerer;
   Parking parking;
@@ -176,11 +179,7 @@ Loop::Loop(const LoopSettings& settings, UniqueFd listener, const std::string& s
   if (inherited) {
     state_->take_over(carried, result, std::move(unpacked.descriptors));
   }
-  if (!state_->stats.problem().empty()) {
-    log::write(log::Level::kWarning,
-               "no stats page, so server-status and lingerctl will say that lingerd is down: %s",
-               state_->stats.problem().c_str());
-  }
+  state_->show_page();
 }
 
 Loop::~Loop() = default;
@@ -204,7 +203,7 @@ void Loop::run() {
   if (state_->ready) state_->ready();
   while (!state_->finished()) state_->turn();
   if (state_->handed_over) {
-    state_->stats.leave();
+    state_->stats->leave();
     return;
   }
   state_->parking.parked().end_all(state_->now);
@@ -229,7 +228,9 @@ void Loop::State::turn() {
   // What came in the turn before has had a millisecond: most of those clients have closed by now.
   if (lingerer.has_fresh()) lingerer.settle(now);
   arrived = 0;
-  for (int i = 0; i < n; ++i) dispatch(events[static_cast<std::size_t>(i)]);
+  for (int i = 0; i < n && !handed_over; ++i) dispatch(events[static_cast<std::size_t>(i)]);
+  // What is still to be read is the successor's: records that we took now would be lost with us.
+  if (handed_over) return;
   if (arrived > 0) {
     loaded = now - last_arrival_ns < kLoadGapNs;
     last_arrival_ns = now;
@@ -316,7 +317,16 @@ void Loop::State::accept_peers() {
 }
 
 void Loop::State::publish() {
-  stats.publish({now, lingerer.oldest_ns(), &lingerer.counters()});
+  lingerer.note_peers(intake.peers());
+  stats->publish({now, lingerer.oldest_ns(), &lingerer.counters()});
+}
+
+void Loop::State::show_page() {
+  stats->appear({now, lingerer.oldest_ns(), &lingerer.counters()});
+  if (stats->problem().empty()) return;
+  log::write(log::Level::kWarning,
+             "no stats page, so server-status and lingerctl will say that lingerd is down: %s",
+             stats->problem().c_str());
 }
 
 // Each turn publishes, so the heartbeat only has to see to it that there is a turn now and then.
@@ -330,7 +340,7 @@ void Loop::State::beat() {
 
 void Loop::State::read_signals() {
   signalfd_siginfo info{};
-  while (::read(signals.get(), &info, sizeof info) == sizeof info) {
+  while (!handed_over && ::read(signals.get(), &info, sizeof info) == sizeof info) {
     if (info.ssi_signo == SIGHUP) {
       reload_settings();
     } else if (info.ssi_signo == SIGUSR2) {
@@ -383,16 +393,24 @@ void Loop::State::hand_over() {
     log::write(log::Level::kNotice, "handing over %zu sockets and %zu peers",
                state.sockets.size() + state.parked.size(), peers.size());
     handed_over = replace(pack(encode(state), descriptors), listener.get());
+    // A successor that came that far has put its own page there.
+    if (!handed_over && !stats->is_there()) {
+      stats.emplace(stats_path, started_ns, now);
+      show_page();
+    }
   } catch (const std::exception& problem) {
     log::write(log::Level::kError, "can't hand over, going on: %s", problem.what());
   }
+  // systemd, restarting us, waits for our end, and kills what hasn't ended by TimeoutStopSec=.
+  if (!handed_over && started_by_systemd()) begin_stop();
 }
 
 // What an earlier lingerd left. Without a state that can be read (another version's) the sockets
 // still linger, as if they had just come.
 void Loop::State::take_over(const CarriedState& carried, CarryResult result,
                             std::vector<UniqueFd> descriptors) {
-  constexpr Handoff kAnew{.idle_ms = 5'000, .cap_ms = 30'000};
+  // As if handed off now: a hand-off at time 0 would be over its cap.
+  const Handoff anew_now{.idle_ms = 5'000, .cap_ms = 30'000, .handed_off_ns = now};
   if (result != CarryResult::kOk) {
     log::write(log::Level::kWarning,
                "the sockets that came with the start have a state of %s: their time begins anew",
@@ -424,7 +442,7 @@ void Loop::State::take_over(const CarriedState& carried, CarryResult result,
   for (const SocketId id : anew) {
     // It may have been parked, or have had something to deliver: its client must not wait.
     shutdown(static_cast<int>(id), SHUT_WR);
-    lingerer.arrive(id, kAnew, now, true);
+    lingerer.arrive(id, anew_now, now, true);
   }
   publish();  // whoever reads this line finds them on the page
   log::write(log::Level::kNotice, "took over %zu sockets and %zu peers", count, intake.peers());

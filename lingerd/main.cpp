@@ -16,6 +16,7 @@
 #include "lingerd/loop.h"
 #include "lingerd/notify.h"
 #include "lingerd/startup_error.h"
+#include "lingerd/takeover.h"
 #include "lingerd/version.h"
 
 namespace lingerd {
@@ -43,14 +44,32 @@ struct Invocation {
   char** arguments;
 };
 
-// SIGUSR2: systemd keeps everything for the lingerd that it starts next; without systemd this
-// process becomes that lingerd.
-bool replace(const Invocation& invocation, const Parcel& parcel, int listener) {
+// Between two processes. The pidfile is the successor's from now on, or ours again.
+bool give_all(const UniqueFd& successor, const Listener& listener, std::optional<PidFile>& pidfile,
+              const Parcel& parcel, int socket, std::string& problem) {
+  if (pidfile) pidfile->leave();
+  if (give(successor, parcel, socket, listener.from_systemd(), problem)) return true;
+  if (!pidfile) return false;
+  const std::string path = pidfile->path();
+  try {
+    pidfile.emplace(path);
+  } catch (const StartupError& error) {
+    log::write(log::Level::kWarning, "%s", error.what());
+  }
+  return false;
+}
+
+// SIGUSR2: systemd keeps everything for the lingerd that it starts next; without systemd a lingerd
+// that waits for it takes over, or this process becomes its own successor.
+bool replace(const Invocation& invocation, const Listener& listener,
+             std::optional<PidFile>& pidfile, const Parcel& parcel, int socket) {
   std::string problem;
   if (started_by_systemd()) {
     if (store_with_systemd(parcel, problem)) return true;
+  } else if (const UniqueFd successor = successor_at(listener.path())) {
+    if (give_all(successor, listener, pidfile, parcel, socket, problem)) return true;
   } else {
-    become_successor(parcel, listener, invocation.binary, invocation.arguments, problem);
+    become_successor(parcel, socket, invocation.binary, invocation.arguments, problem);
   }
   log::write(log::Level::kError, "no successor, going on: %s", problem.c_str());
   return false;
@@ -69,13 +88,14 @@ void write_pidfile(const std::string& path, std::optional<PidFile>& pidfile) {
 }
 
 void serve(Configuration& configuration, const Invocation& invocation, Inheritance inheritance,
-           Readiness& readiness) {
+           std::optional<Predecessor> predecessor, Readiness& readiness) {
   const Options& options = configuration.options();
 
   // What is bound, written and mapped here goes away in the reverse order, at the end of life.
   std::optional<PidFile> pidfile;
   write_pidfile(options.pidfile, pidfile);
   Listener listener = Listener::make(options, configuration.identities(), inheritance);
+  if (predecessor) listener.leave_file();  // until it says that it lets go
   std::optional<Parcel> parcel;
   if (inheritance.has_parcel()) parcel = inheritance.take_parcel();
   Loop loop(configuration.loop_settings(), listener.take(), listener.path() + ".stats",
@@ -86,6 +106,10 @@ void serve(Configuration& configuration, const Invocation& invocation, Inheritan
 
   loop.on_reload([&] { return configuration.reload(); });
   loop.on_ready([&] {
+    if (predecessor) {
+      predecessor->dismiss();
+      listener.own_file();
+    }
     say_ready(listener, configuration.loop_settings());
     readiness.ready();
     notify_ready();
@@ -95,7 +119,7 @@ void serve(Configuration& configuration, const Invocation& invocation, Inheritan
     listener.remove_file();
   });
   loop.on_replace([&](const Parcel& everything, int socket) {
-    if (!replace(invocation, everything, socket)) return false;
+    if (!replace(invocation, listener, pidfile, everything, socket)) return false;
     listener.leave_file();
     return true;
   });
@@ -119,11 +143,15 @@ int run(const CommandLine& command_line, const Invocation& invocation) {
     }
     arrange_signals();
     Inheritance inheritance = take_inheritance();
+    std::optional<Predecessor> predecessor;
+    if (command_line.takeover && !inheritance.listener) {
+      predecessor = Predecessor::ask(configuration.options().socket, inheritance);
+    }
     if (configuration.options().daemon) {
       if (!is_successor()) readiness = daemonize();
       log::to_syslog();
     }
-    serve(configuration, invocation, std::move(inheritance), readiness);
+    serve(configuration, invocation, std::move(inheritance), std::move(predecessor), readiness);
     return 0;
   } catch (const StartupError& error) {
     return fail(readiness, error.status(), error.what());

@@ -20,8 +20,8 @@ Acceptance Offers::take(UniqueFd& socket, UniqueFd& content, const Handoff& hand
 }
 
 bool Offers::begin(std::uint64_t ticket, std::uint64_t now_ns) {
-  const auto found = std::ranges::find(waiting_, ticket,
-                                       [](const Offer& offer) { return offer.handoff.ticket; });
+  const auto found =
+      std::ranges::find(waiting_, ticket, [](const Offer& offer) { return offer.handoff.ticket; });
   if (found == waiting_.end()) return false;
   lingerer_->give_back(found->what.memory);
   const Handoff handoff = found->handoff;

@@ -27,6 +27,7 @@ Record encode(const Handoff& handoff) {
   record.stall_ms = handoff.stall_ms;
   record.keepalives = handoff.keepalives;
   record.ticket = handoff.ticket;
+  record.fallbacks = handoff.fallbacks;
   return record;
 }
 
@@ -57,6 +58,7 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
     return DecodeResult::kBadContent;
   }
   out = {record.kind, record.idle_ms, record.cap_ms, record.handed_off_ns};
+  out.fallbacks = record.fallbacks;
   if (delivers) {
     out.content_offset = record.content_offset;
     out.content_length = record.content_length;

@@ -45,9 +45,9 @@ struct Record {
   std::uint16_t size = 0;
   RecordKind kind = RecordKind::kLinger;
   std::uint16_t flags = 0;
-  std::uint32_t idle_ms = 0;  // LingerTimeout
-  std::uint32_t cap_ms = 0;   // LingerTime
-  std::uint32_t pad = 0;
+  std::uint32_t idle_ms = 0;         // LingerTimeout
+  std::uint32_t cap_ms = 0;          // LingerTime
+  std::uint32_t fallbacks = 0;       // that lingerd doesn't know of yet
   std::uint64_t handed_off_ns = 0;   // CLOCK_MONOTONIC at the FIN
   std::uint64_t content_offset = 0;  // kDeliver: where in the second descriptor the rest begins,
   std::uint64_t content_length = 0;  // and how long it is
@@ -70,6 +70,7 @@ struct Handoff {
   std::uint32_t stall_ms = 0;
   std::uint32_t keepalives = 0;
   std::uint64_t ticket = 0;
+  std::uint32_t fallbacks = 0;
 };
 
 // A content's offset and length: no response is larger.

@@ -50,6 +50,7 @@ struct Report {
   DaemonStatus daemon;
   std::optional<ModuleCounters> module;  // none: the reporter isn't httpd
   ModuleRing module_ring{};
+  std::string obstacle;      // why httpd's last hand-off failed, and what to do; "" if it didn't
   std::uint64_t now_ns = 0;  // CLOCK_MONOTONIC
   std::string socket_path;
 };

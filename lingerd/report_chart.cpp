@@ -121,9 +121,11 @@ std::string bar_svg(std::uint64_t now, std::uint64_t peak, std::uint64_t limit,
   return "<svg role=\"img\" aria-label=\"" + std::string(label) +
          "\" width=\"100%\" height=\"8\" preserveAspectRatio=\"none\" viewBox=\"0 0 100 8\">"
          "<rect class=\"linger-track\" fill=\"#e9ecf0\" width=\"100\" height=\"8\"/>"
-         "<rect class=\"linger-fill\" fill=\"#2f6bd8\" height=\"8\" width=\"" +
-         share(now, limit) + "\"/><rect class=\"linger-mark\" fill=\"#5d6778\" height=\"8\"" +
-         " width=\".6\" x=\"" + share(peak, limit) + "\"/></svg>";
+         "<rect class=\"linger-fill" +
+         std::string(now >= limit - limit / 5 ? " linger-near" : "") +
+         "\" fill=\"#2f6bd8\" height=\"8\" width=\"" + share(now, limit) +
+         "\"/><rect class=\"linger-mark\" fill=\"#5d6778\" height=\"8\"" + " width=\".6\" x=\"" +
+         share(peak, limit) + "\"/></svg>";
 }
 
 }  // namespace lingerd

@@ -3,7 +3,6 @@
 // in <dt> and <pre>: neither is used here.
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <span>
 
 #include "lingerd/report.h"
@@ -40,7 +39,7 @@ const CounterInfo& info(ModuleCounter c) {
 std::uint64_t recent_fallbacks(const Report& report) {
   double per_second = 0;
   for (const auto& value : fallback_series(report)) per_second += *value;
-  return static_cast<std::uint64_t>(std::llround(per_second * kRingSeconds));
+  return whole_number(per_second * kRingSeconds);
 }
 
 void head(std::string& out, const Report& report) {
@@ -52,11 +51,26 @@ void head(std::string& out, const Report& report) {
     out += "<p class=\"linger-state linger-note\">" + grouped(fallen) +
            (fallen == 1 ? " fallback" : " fallbacks") + " in the last 10 minutes</p>\n";
   }
+  if (const std::uint64_t evicted = recent(report, &RingSample::evicted);
+      evicted != 0 && report.daemon.liveness != Liveness::kDown) {
+    out += "<p class=\"linger-state linger-note\">" + grouped(evicted) +
+           " evicted in the last 10 minutes: raise --max-connections</p>\n";
+  }
+  // While it is down, why is told above.
+  if (!report.obstacle.empty() && report.daemon.liveness == Liveness::kUp) {
+    out += "<p class=\"linger-state linger-note\">" + escaped(report.obstacle) + "</p>\n";
+  }
   out += "<small>";
   if (report.daemon.liveness == Liveness::kDown) {
     out += "Until it is back Apache lingers itself, or closes at once with LingerFallback close. ";
-  } else {
-    out += "Process " + std::to_string(report.daemon.snapshot.pid) + ". ";
+  } else if (report.daemon.liveness == Liveness::kBusy) {
+    out +=
+        "It is stopped or stuck, and these are its last numbers. When its queue is full Apache "
+        "lingers itself. ";
+  }
+  if (report.daemon.liveness != Liveness::kDown) {
+    out += "Process " + std::to_string(report.daemon.snapshot.pid) + ", " +
+           peers_text(report.daemon.snapshot.counters[DaemonCounter::kPeers]) + ". ";
   }
   out += "Socket " + escaped(report.socket_path) + "</small>\n</div>\n";
 }
@@ -83,7 +97,8 @@ void tiles(std::string& out, const DaemonCounters& c) {
   tile(out, info(kWorkerMillisFreed), duration_text(c[kWorkerMillisFreed]), "",
        processes_text(c[kWorkerMillisFreed], c[kUptimeSeconds]) + " since lingerd started");
   tile(out, info(kRescued), grouped(c[kRescued]), "",
-       percent_text(c[kRescued], c[kTotal]) + " of the sockets taken over");
+       c[kTotal] ? percent_text(c[kRescued], c[kTotal]) + " of the sockets taken over"
+                 : "no socket has been taken over yet");
   tile(out, info(kDrainedBytes), bytes_text(c[kDrainedBytes]), "",
        "that clients sent after the response");
   out += "</div>\n";
@@ -106,7 +121,7 @@ void plot(std::string& out, std::span<const Curve> curves, const char* unit,
           const std::string& label) {
   const double top = chart_top(curves);
   out += "</figcaption><div class=\"linger-plot\">" + chart_svg(curves, top, label) + "<small>" +
-         grouped(static_cast<std::uint64_t>(top)) + unit +
+         grouped(whole_number(top)) + unit +
          "</small></div><div class=\"linger-axis\"><small>10 min ago</small> <small>now</small>"
          "</div></figure>\n";
 }
@@ -117,7 +132,7 @@ void queue_chart(std::string& out, const Report& report) {
   out += "<figure><figcaption><b>Queue</b>";
   key(out, "q", "most in 5 s");
   const bool gap = std::ranges::any_of(queue, [](const auto& value) { return !value; });
-  if (gap) key(out, "g", "no lingerd");
+  if (gap) key(out, "g", "not known");
   plot(out, curves, "", "Queue in the last 10 minutes");
 }
 
@@ -153,10 +168,15 @@ void ends_table(std::string& out, const DaemonCounters& c) {
     row(out, info(end), c[end], ended);
   }
   row(out, info(kEvicted), c[kEvicted], ended, c[kEvicted] ? "linger-look" : "");
-  if (c[kRejected]) row(out, info(kRejected), c[kRejected], 0, "linger-look");
   footer(out, "Ended", ended);
   out += "</table><small>Taken over: " + grouped(c[kTotal]) + ", of which " + grouped(c[kQueue]) +
-         (c[kQueue] == 1 ? " lingers now.</small></div>\n" : " linger now.</small></div>\n");
+         (c[kQueue] == 1 ? " lingers now." : " linger now.");
+  // No end of a linger: it never began.
+  if (c[kRejected]) {
+    out += " <span class=\"linger-f\" title=\"" + escaped(info(kRejected).help) +
+           "\">Rejected: " + grouped(c[kRejected]) + ".</span>";
+  }
+  out += "</small></div>\n";
 }
 
 // Only where LingerOffload has done something: most sites leave it off.

@@ -74,6 +74,7 @@ std::string json(const Report& report) {
   out.string("state", state_word(daemon.liveness));
   out.string("socket", report.socket_path);
   if (!daemon.problem.empty()) out.string("problem", daemon.problem);
+  if (!report.obstacle.empty()) out.string("obstacle", report.obstacle);
   out.number("LingerUp", up ? 1 : 0);
   if (up) {
     out.number("pid", daemon.snapshot.pid);

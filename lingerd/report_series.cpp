@@ -63,4 +63,27 @@ Series fallback_series(const Report& report) {
   return module_series(report, &ModuleRingSample::fallbacks);
 }
 
+// The first sample shows what was before, unless nothing was.
+std::uint64_t recent(const Report& report, std::uint64_t RingSample::*total) {
+  const StatsSnapshot& daemon = report.daemon.snapshot;
+  const std::uint64_t running = report.now_ns / kSlotNanos;
+  const std::uint64_t begun = daemon.started_ns / kSlotNanos;
+  const bool begun_lately = begun + kRingSamples > running;
+  std::uint64_t sum = 0;
+  const RingSample* before = nullptr;
+  for (std::uint64_t back = kRingSamples; back-- > 0;) {
+    const RingSample* sample = running > back ? sample_of(daemon.ring, running - back) : nullptr;
+    if (!sample) continue;
+    const std::uint64_t now = sample->*total;
+    const bool from_zero = before ? now < before->*total : begun_lately && sample->slot >= begun;
+    if (from_zero) {
+      sum += now;
+    } else if (before) {
+      sum += now - before->*total;
+    }
+    before = sample;
+  }
+  return sum;
+}
+
 }  // namespace lingerd

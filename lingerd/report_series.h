@@ -19,4 +19,8 @@ using Series = std::array<std::optional<double>, kSeriesLength>;
 [[nodiscard]] Series handoff_series(const Report& report);     // per second, as the module counts
 [[nodiscard]] Series fallback_series(const Report& report);
 
+// How much one of lingerd's running totals has risen in the last ten minutes. Begins anew with a
+// lingerd that does.
+[[nodiscard]] std::uint64_t recent(const Report& report, std::uint64_t RingSample::*total);
+
 }  // namespace lingerd

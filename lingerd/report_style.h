@@ -34,14 +34,16 @@ font-size:.9rem;overflow-wrap:anywhere}
 .linger .linger-note{color:var(--fall)}
 .linger-down .linger-state{border-radius:.6rem}
 .linger-tiles,.linger-pair{display:grid;gap:.8rem;margin-top:.8rem;
-grid-template-columns:repeat(auto-fit,minmax(min(100%,13rem),1fr))}
+grid-template-columns:repeat(auto-fit,minmax(min(100%,9.5rem),1fr))}
 .linger-pair{grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr))}
 .linger-tiles>div,.linger-pair>*{padding:.8rem .9rem;background:var(--tile);
 border:1px solid var(--line);border-radius:8px;min-width:0}
-.linger-number{font-size:1.6rem;line-height:1.25;font-weight:600;font-variant-numeric:tabular-nums}
+.linger-number{font-size:1.6rem;line-height:1.25;font-weight:600;font-variant-numeric:tabular-nums;
+overflow-wrap:anywhere}
 .linger-tiles svg{display:block;width:100%;height:8px;margin:.3rem 0;border-radius:4px}
 .linger-track{fill:var(--gap)}
 .linger-fill{fill:var(--queue)}
+.linger-near{fill:var(--fall)}
 .linger-mark{fill:var(--soft)}
 .linger figcaption{display:flex;flex-wrap:wrap;gap:0 1rem;margin-bottom:.6rem}
 .linger figcaption b{flex-grow:1}
@@ -71,12 +73,14 @@ border-radius:3px;opacity:.9}
 .linger th,.linger td{padding:.22rem 0;border-top:1px solid var(--line);font-weight:400;text-align:left;
 vertical-align:baseline}
 .linger td{padding-left:.6rem;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
+.linger th{overflow-wrap:anywhere}
 .linger td+td{width:3.7rem;color:var(--soft)}
 .linger tfoot th,.linger tfoot td:nth-child(2){font-weight:600}
 .linger-in th{padding-left:1.1rem}
 .linger-look th,.linger-look td{color:var(--fall)}
 .linger table+small{display:block;padding-top:.5rem;border-top:1px solid var(--line)}
-@media (max-width:30rem){.linger{padding:.7rem}.linger-tiles>div,.linger-pair>*{padding:.7rem}}
+@media (max-width:30rem){.linger{padding:.7rem}.linger-tiles>div,.linger-pair>*{padding:.7rem}
+.linger-number{font-size:1.3rem}}
 </style>
 )";
 

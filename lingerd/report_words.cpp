@@ -75,9 +75,16 @@ std::string shortest(double value) {
   return out;
 }
 
+std::uint64_t whole_number(double value) {
+  if (!(value > 0)) return 0;
+  constexpr double kTooLarge = 18'446'744'073'709'551'616.0;  // 2^64
+  const double rounded_up = std::round(value);
+  return rounded_up < kTooLarge ? static_cast<std::uint64_t>(rounded_up) : UINT64_MAX;
+}
+
 std::string rate_text(double per_second) {
   if (per_second < 100) return shortest(per_second);
-  return grouped(static_cast<std::uint64_t>(std::llround(per_second)));
+  return grouped(whole_number(per_second));
 }
 
 std::string bytes_text(std::uint64_t bytes) {
@@ -96,7 +103,8 @@ std::string duration_text(std::uint64_t ms) {
   if (s < 60) return rounded(static_cast<double>(ms) / 1000) + " s";
   if (s < 3600) return pair_of(s / 60, "min", s % 60, "s");
   if (s < 86400) return pair_of(s / 3600, "h", s / 60 % 60, "min");
-  return pair_of(s / 86400, "d", s / 3600 % 24, "h");
+  const std::uint64_t days = s / 86400;
+  return days < 100 ? pair_of(days, "d", s / 3600 % 24, "h") : grouped(days) + " d";
 }
 
 std::string percent_text(std::uint64_t part, std::uint64_t whole) {
@@ -118,9 +126,15 @@ std::string value_text(CounterUnit unit, std::uint64_t value) {
   return grouped(value);
 }
 
+std::string peers_text(std::uint64_t peers) {
+  if (peers == 0) return "no httpd connected";
+  return grouped(peers) + (peers == 1 ? " process" : " processes") + " of httpd connected";
+}
+
 std::string processes_text(std::uint64_t freed_ms, std::uint64_t uptime_s) {
   if (uptime_s == 0) return "the time of 0 processes";
   const double n = static_cast<double>(freed_ms) / 1000 / static_cast<double>(uptime_s);
+  if (n >= 100) return "the time of " + grouped(static_cast<std::uint64_t>(n)) + " processes";
   if (n < 0.1) return freed_ms == 0 ? "the time of 0 processes" : "less than 0.1 of a process";
   const std::string number = shortest(n);
   return "the time of " + number + (number == "1" ? " process" : " processes");

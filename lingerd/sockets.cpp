@@ -47,7 +47,9 @@ bool was_connected(int fd) {
   switch (info.tcpi_state) {
     case kSynSent:
     case kListening: return false;
-    case kClosed: return info.tcpi_segs_out > 0;
+    // Multipath TCP counts no segments here; one that never was connected says so at its first
+    // look.
+    case kClosed: return info.tcpi_segs_out > 0 || is_multipath_tcp(fd);
     default: return true;
   }
 }

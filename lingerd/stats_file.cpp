@@ -14,7 +14,25 @@
 
 namespace lingerd {
 
-StatsFile::StatsFile(std::string path, std::uint64_t started_ns) : path_(std::move(path)) {
+namespace {
+
+// The last ten minutes of the lingerd before this one: they are the same ten minutes for whoever
+// looks at a chart. Zeros if there is no page, or one that isn't of this program and this boot.
+Ring earlier_ring(const std::string& path, std::uint64_t now_ns) {
+  const UniqueFd fd(open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
+  StatsPage page;
+  if (!fd || read(fd.get(), &page, sizeof page) != sizeof page || page.magic != kStatsMagic ||
+      page.version != kStatsVersion || page.size != sizeof page || page.heartbeat_ns > now_ns) {
+    return {};
+  }
+  return page.ring;
+}
+
+}  // namespace
+
+StatsFile::StatsFile(std::string path, std::uint64_t started_ns, std::uint64_t now_ns)
+    : path_(std::move(path)) {
+  const Ring ring = earlier_ring(path_, now_ns);
   void* page = map_file();
   if (page == MAP_FAILED) {
     problem_ = path_ + ": " + std::strerror(errno);
@@ -24,12 +42,13 @@ StatsFile::StatsFile(std::string path, std::uint64_t started_ns) : path_(std::mo
     if (page == MAP_FAILED) throw std::system_error(errno, std::system_category(), "mmap");
   }
   page_ = static_cast<StatsPage*>(page);
+  page_->ring = ring;
   writer_.emplace(*page_, started_ns, static_cast<std::uint64_t>(getpid()));
 }
 
 // MAP_FAILED with errno if any step fails.
 void* StatsFile::map_file() {
-  const std::string fresh = path_ + ".new";
+  const std::string fresh = fresh_path();
   unlink(fresh.c_str());
   // Nobody else's until it is locked: a reader could take a read lock first, and there would be no
   // write lock, and no page.
@@ -51,21 +70,39 @@ void* StatsFile::map_file() {
     fchmod(fd_.get(), 0644);  // whatever the umask is
     page = mmap(nullptr, sizeof(StatsPage), PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
   }
-  if (page != MAP_FAILED && rename(fresh.c_str(), path_.c_str()) == 0) return page;
+  if (page != MAP_FAILED) return page;
   const int error = errno;
-  if (page != MAP_FAILED) munmap(page, sizeof(StatsPage));
   unlink(fresh.c_str());
   errno = error;
   return MAP_FAILED;
 }
 
-StatsFile::~StatsFile() {
-  munmap(page_, sizeof(StatsPage));
+void StatsFile::appear(const StatsUpdate& update) {
+  publish(update);
+  if (!fd_ || rename(fresh_path().c_str(), path_.c_str()) == 0) return;
+  problem_ = path_ + ": " + std::strerror(errno);
+  unlink(fresh_path().c_str());
+  fd_.reset();
+}
+
+bool StatsFile::is_there() const {
+  return !fd_ || is_at(path_);
+}
+
+bool StatsFile::is_at(const std::string& path) const {
   struct stat ours {};
   struct stat there {};
-  if (fd_ && fstat(fd_.get(), &ours) == 0 && stat(path_.c_str(), &there) == 0 &&
-      ours.st_ino == there.st_ino && ours.st_dev == there.st_dev) {
+  return fstat(fd_.get(), &ours) == 0 && stat(path.c_str(), &there) == 0 &&
+         ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
+}
+
+StatsFile::~StatsFile() {
+  munmap(page_, sizeof(StatsPage));
+  if (!fd_) return;
+  if (is_there()) {
     unlink(path_.c_str());
+  } else if (is_at(fresh_path())) {
+    unlink(fresh_path().c_str());
   }
 }
 

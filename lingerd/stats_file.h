@@ -12,22 +12,28 @@ namespace lingerd {
 
 class StatsFile {
  public:
-  // Makes `path` anew beside an earlier one and renames it there, so that a reader sees a whole
-  // page or none; readable for everybody, writable for this process's user alone. Without a file (a
-  // full disk, a read-only directory) the page is private memory and `problem()` says why.
-  // `started_ns`: when the counters began.
-  StatsFile(std::string path, std::uint64_t started_ns);
+  // Makes the page beside `path`: readable for everybody, writable for this process's user alone.
+  // Without a file (a full disk, a read-only directory) it is private memory and `problem()` says
+  // why. `started_ns`: when the counters began. The last ten minutes of an earlier page go on.
+  StatsFile(std::string path, std::uint64_t started_ns, std::uint64_t now_ns);
   ~StatsFile();  // removes the file, if it is still this one
   StatsFile(const StatsFile&) = delete;
   StatsFile& operator=(const StatsFile&) = delete;
 
   [[nodiscard]] const std::string& problem() const { return problem_; }
+  // Writes it for the first time and renames it to `path`, over an earlier one: a reader sees the
+  // old page or the new one, and never one without its numbers.
+  void appear(const StatsUpdate& update);
   // Leaves the file in place at the end: the next lingerd puts its own there.
   void leave() { fd_.reset(); }
+  // Whether the file at the path is this page; true as well if there never was one.
+  [[nodiscard]] bool is_there() const;
   void publish(const StatsUpdate& update) { writer_->publish(update); }
 
  private:
   void* map_file();
+  [[nodiscard]] std::string fresh_path() const { return path_ + ".new"; }
+  [[nodiscard]] bool is_at(const std::string& path) const;
   std::string path_;
   std::string problem_;
   UniqueFd fd_;

@@ -50,6 +50,9 @@ void StatsWriter::sample_ring(const StatsUpdate& update) {
   store(sample.slot, slot);
   if (fresh || queue > sample.queue) store(sample.queue, queue);
   store(sample.total, (*update.counters)[DaemonCounter::kTotal]);
+  store(sample.evicted, (*update.counters)[DaemonCounter::kEvicted]);
+  store(sample.rejected, (*update.counters)[DaemonCounter::kRejected]);
+  store(sample.fallbacks, (*update.counters)[DaemonCounter::kFallbacksReported]);
 }
 
 ReadResult read_page(std::span<const std::byte> copy, std::uint64_t sequence_after,

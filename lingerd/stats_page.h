@@ -16,7 +16,7 @@
 namespace lingerd {
 
 inline constexpr std::uint64_t kStatsMagic = 0x5354'5253'444e'474cULL;  // "LGNDSRTS" in memory
-inline constexpr std::uint32_t kStatsVersion = 1;
+inline constexpr std::uint32_t kStatsVersion = 2;
 
 // A sample each kRingSeconds; the ring holds the last ten minutes.
 inline constexpr std::uint64_t kRingSeconds = 5;
@@ -28,8 +28,13 @@ inline constexpr std::size_t kStatsCounters = 40;
 struct RingSample {
   std::uint64_t slot = 0;   // CLOCK_MONOTONIC seconds / kRingSeconds; 0: never written
   std::uint64_t queue = 0;  // longest queue seen in that time
-  std::uint64_t total = 0;  // LingerTotal at its end
+  // As they were at its end: LingerTotal, LingerEvicted, LingerRejected, LingerFallbacksReported.
+  std::uint64_t total = 0;
+  std::uint64_t evicted = 0;
+  std::uint64_t rejected = 0;
+  std::uint64_t fallbacks = 0;
 };
+using Ring = std::array<RingSample, kRingSamples>;
 
 // All times are CLOCK_MONOTONIC nanoseconds. Every word is written whole; on disk it is host order.
 struct StatsPage {
@@ -43,10 +48,10 @@ struct StatsPage {
   std::uint64_t pid = 0;
   std::uint64_t record_version = 0;
   std::array<std::uint64_t, kStatsCounters> counters{};  // DaemonCounters, spare words zero
-  std::array<RingSample, kRingSamples> ring{};
+  Ring ring{};
 };
 static_assert(kDaemonCounters <= kStatsCounters, "raise kStatsVersion when the page grows");
-static_assert(sizeof(StatsPage) == 64 + kStatsCounters * 8 + kRingSamples * 24);
+static_assert(sizeof(StatsPage) == 64 + kStatsCounters * 8 + kRingSamples * sizeof(RingSample));
 
 // What lingerd writes each time.
 struct StatsUpdate {
@@ -72,7 +77,7 @@ struct StatsSnapshot {
   std::uint64_t started_ns = 0;
   std::uint64_t pid = 0;
   DaemonCounters counters;  // kOldestMillis and kUptimeSeconds are worked out for `now_ns`
-  std::array<RingSample, kRingSamples> ring{};
+  Ring ring{};
 };
 
 enum class ReadResult {

@@ -37,10 +37,23 @@ DaemonStatus down(StatsProblem why, std::string problem) {
   return status;
 }
 
+// The page is gone but the socket isn't: systemd's, as a rule, which listens on.
+bool socket_is_there(const std::string& stats_path) {
+  struct stat st {};
+  const std::string socket = stats_path.substr(0, stats_path.rfind('.'));
+  return ::stat(socket.c_str(), &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
 DaemonStatus cannot_open(const std::string& path, int error) {
   switch (error) {
     case ENOENT:
     case ENOTDIR:
+      if (socket_is_there(path)) {
+        return down(StatsProblem::kNoPage,
+                    "there is no " + path +
+                        ": not running, but its socket is there, so systemd starts it when httpd's "
+                        "next connection closes");
+      }
       return down(StatsProblem::kNoPage,
                   "there is no " + path + ": not started, or started with another --socket");
     case EACCES:

@@ -14,8 +14,15 @@
 namespace lingerd {
 namespace {
 
+// Room for what one child has under way while lingerd gets no processor. The kernel's default holds
+// 278 records, twice the default (which net.core.wmem_max commonly is) 555. More would rather meet
+// the limit of descriptors in flight, which is each user's RLIMIT_NOFILE.
+constexpr int kSendBufferBytes = 212'992;
+
 UniqueFd new_socket() {
-  return UniqueFd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  UniqueFd fd(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (fd) setsockopt(fd.get(), SOL_SOCKET, SO_SNDBUF, &kSendBufferBytes, sizeof kSendBufferBytes);
+  return fd;
 }
 
 bool is_gone(int error) {
@@ -186,6 +193,7 @@ Client::Result Client::connect(std::uint64_t now_ns) {
   if (dup3(fresh.get(), fd_.get(), O_CLOEXEC) < 0) {
     return disconnect({Obstacle::kBusy, errno, true}, now_ns);
   }
+  connected_ns_ = now_ns;
   state_.store(State::kGreeting, std::memory_order_release);
   return {Obstacle::kGreeting, 0, true};
 }
@@ -194,6 +202,9 @@ Client::Result Client::read_greeting(std::uint64_t now_ns) {
   Greeting greeting;
   const ssize_t n = recv(fd_.get(), &greeting, sizeof greeting, MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+    // Silent for that long it's stopped or stuck, which is to be said. (A sum, not a difference:
+    // this thread's now may be older than that of the one that connected.)
+    if (now_ns > connected_ns_ + kGreetingPatienceNs) return {Obstacle::kBusy, EAGAIN, true};
     // Until lingerd says otherwise it is as it was: a new connection to one that denies us, or that
     // is of another version, would else count as a busy one for a moment.
     if (last_.obstacle != Obstacle::kNone) return {last_.obstacle, last_.error, false};

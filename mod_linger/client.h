@@ -58,6 +58,7 @@ class Client {
  private:
   static constexpr int kGreetingWaitMs = 250;
   static constexpr int kAnswerWaitMs = 250;
+  static constexpr std::uint64_t kGreetingPatienceNs = 3'000'000'000;  // as for a stale heartbeat
   enum class State { kDisconnected, kGreeting, kReady };
 
   Result send(std::span<const int> descriptors, const Handoff& handoff);
@@ -80,6 +81,7 @@ class Client {
   std::mutex mutex_;                     // of all below
   Result last_;                          // why there is no connection, or the one before had failed
   Backoff backoff_;
+  std::uint64_t connected_ns_ = 0;
   std::uint64_t times_up_ = 0;  // at the last failure
   std::uint64_t ticket_ = 0;    // of the last offer
 };

@@ -127,10 +127,12 @@ void part_with(conn_rec* connection, const Settings& settings, int fd) {
     ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection, "already closed by the client");
     return;
   }
-  const Handoff handoff = handoff_for(connection, settings, fin_ns);
+  Handoff handoff = handoff_for(connection, settings, fin_ns);
+  handoff.fallbacks = child.tally->take_unreported();
   const Client::Result result =
       child.client->hand_off(fd, handoff, fin_ns, child.tally->times_up());
   if (result.obstacle != Obstacle::kNone) {
+    child.tally->give_back_unreported(handoff.fallbacks);
     fall_back(connection, settings, result, fin_ns);
     return;
   }

@@ -87,7 +87,7 @@ apr_status_t offload_close_filter(ap_filter_t* filter, apr_bucket_brigade* briga
     if (apr_strtoff(&length, given, &end, 10) != APR_SUCCESS) length = 0;
   }
   if (length > static_cast<apr_off_t>(settings.offload_close) && !request->header_only &&
-      may_offload(request)) {
+      request->status != HTTP_NOT_MODIFIED && may_offload(request)) {
     apr_table_mergen(request->headers_out, "Connection", "close");
   }
   ap_remove_output_filter(filter);
@@ -115,6 +115,7 @@ bool add_offload_filter(conn_rec* connection) {
 }
 
 void add_offload_close_filter(request_rec* request) {
+  if (!offload_anywhere) return;
   const Settings& settings = settings_of(request->server);
   if (request->main == nullptr && request->connection->master == nullptr && settings.enabled &&
       settings.offload && settings.offload_close > 0) {
@@ -123,8 +124,8 @@ void add_offload_close_filter(request_rec* request) {
 }
 
 bool may_offload(const request_rec* request) {
-  return request->connection->master == nullptr && request->method_number != M_CONNECT &&
-         request->proto_num >= HTTP_VERSION(1, 0) &&
+  return offload_anywhere && request->connection->master == nullptr &&
+         request->method_number != M_CONNECT && request->proto_num >= HTTP_VERSION(1, 0) &&
          apr_table_get(request->headers_in, "Upgrade") == nullptr;
 }
 

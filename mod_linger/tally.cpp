@@ -37,6 +37,7 @@ void Tally::count_handoff(std::uint64_t now_ns, std::uint64_t took_ns) {
 
 void Tally::count_fallback(Obstacle obstacle, std::uint64_t now_ns) {
   count(counter_of(obstacle));
+  unreported_.fetch_add(1, std::memory_order_relaxed);
   ring_.count_fallback(now_ns);
 }
 

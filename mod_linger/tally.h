@@ -24,6 +24,16 @@ class Tally {
   void count_handoff(std::uint64_t now_ns, std::uint64_t took_ns);
   void count_fallback(Obstacle obstacle, std::uint64_t now_ns);
 
+  // Fallbacks that lingerd doesn't know of yet. Whoever takes them tells it, with a record that it
+  // sends, or gives them back.
+  [[nodiscard]] std::uint32_t take_unreported() {
+    if (unreported_.load(std::memory_order_relaxed) == 0) return 0;
+    return unreported_.exchange(0, std::memory_order_relaxed);
+  }
+  void give_back_unreported(std::uint32_t n) {
+    if (n != 0) unreported_.fetch_add(n, std::memory_order_relaxed);
+  }
+
   // Fallbacks is the sum of its reasons; kHandoffMicros is kept in nanoseconds until here.
   [[nodiscard]] ModuleCounters counters() const;
   [[nodiscard]] ModuleRing ring() const { return ring_.snapshot(); }
@@ -39,6 +49,12 @@ class Tally {
     return change_to_up();
   }
   [[nodiscard]] std::optional<Change> found(Obstacle obstacle, std::uint64_t now_ns);
+
+  // What the last hand-off, or the last attempt to connect, met with.
+  [[nodiscard]] Obstacle last_found() const {
+    const std::uint32_t found = found_.load(std::memory_order_relaxed);
+    return found == kFoundNothingYet ? Obstacle::kNone : static_cast<Obstacle>(found);
+  }
 
   // Rises each time that lingerd is found up again: a child that waits before its next attempt
   // needn't wait any longer.
@@ -56,6 +72,7 @@ class Tally {
 
   std::array<std::atomic<std::uint64_t>, kModuleCounters> counts_{};
   std::atomic<std::uint32_t> found_{kFoundNothingYet};
+  std::atomic<std::uint32_t> unreported_{0};
   std::atomic<std::uint64_t> fallbacks_before_{0};  // when lingerd was last up
   std::atomic<std::uint64_t> times_up_{0};
   std::atomic<std::uint64_t> busy_logged_ns_{0};

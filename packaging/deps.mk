@@ -30,3 +30,8 @@ RPM_PACKAGES += perl-libwww-perl mandoc
 # ablinger, the load of the demo and of the benchmark: TLS and JSON.
 DEB_PACKAGES += libssl-dev nlohmann-json3-dev
 RPM_PACKAGES += openssl-devel json-devel
+
+# Packages, policies and a machine that boots. `make demo` does without these.
+PACKAGING_DEB := git build-essential debhelper fakeroot procps dh-apparmor apparmor lintian
+PACKAGING_DEB += rpm rpmlint selinux-policy-dev debootstrap systemd-container
+PACKAGING_RPM := git rpm-build rpmlint selinux-policy-devel systemd-rpm-macros

@@ -53,38 +53,60 @@ def pytest_results(path):
     return passed, failed
 
 
-def main():
-    total_passed = total_failed = 0
-    broken = []
+class Tally:
+    def __init__(self):
+        self.passed = self.failed = 0
+        self.broken = []
 
-    def count(step, status, passed=0, failed=0):
-        nonlocal total_passed, total_failed
+    def count(self, step, status, passed=0, failed=0):
         # A step that breaks off without naming a failed test is a failure as well.
         failed = failed or (1 if status else 0)
-        total_passed += passed
-        total_failed += failed
+        self.passed += passed
+        self.failed += failed
         if failed:
-            broken.append(step)
+            self.broken.append(step)
 
-    jobs = f"-j{os.cpu_count() or 1}"
-    status, _ = make(jobs, "all")
-    count("build", status)
-    status, _ = make(jobs, "VARIANT=clang", "CXX=clang++", "all")
-    count("build with clang++", status)
-    for step in ("unit", "asan-unit"):
-        status, lines = make(jobs, step)
-        count(step, status, *unit_results(lines))
-    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        args = f"{os.environ.get('PYTEST_ARGS', jobs.replace('-j', '-n '))} --junitxml={report.name}"
-        status, _ = make("integration", f"PYTEST_ARGS={args}")
-        count("integration", status, *pytest_results(report.name))
-    status, _ = make("-k", jobs, "lint")
-    count("lint", status)
+    def step(self, name, *args):
+        status, _ = make(*args)
+        self.count(name, status)
 
-    if broken:
-        print("failed:", ", ".join(broken))
-    print(f"{total_passed} passed, {total_failed} failed", flush=True)
-    return 1 if total_failed else 0
+    def unit(self, *args):
+        status, lines = make(*args)
+        self.count(args[-1], status, *unit_results(lines))
+
+    def pytest(self, goal, args=""):
+        with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+            status, lines = make(goal, f"PYTEST_ARGS={args} --junitxml={report.name}")
+            self.count(goal, status, *pytest_results(report.name))
+        return lines
+
+
+def main():
+    processors = os.cpu_count() or 1
+    jobs = f"-j{processors}"
+    tally = Tally()
+    tally.step("build", jobs, "all")
+    tally.step("build with clang++", jobs, "VARIANT=clang", "CXX=clang++", "all")
+    tally.unit(jobs, "unit")
+    tally.unit(jobs, "asan-unit")
+    tally.pytest("integration", os.environ.get("PYTEST_ARGS", f"-n {processors}"))
+    # Short ones of what otherwise runs for hours.
+    tally.step("fuzz", jobs, "fuzz", "FUZZ_SECONDS=10")
+    tally.step("soak", "soak", "SOAK_CONNECTIONS=10000")
+    tally.step("lint", "-k", jobs, "lint")
+
+    tally.step("policies and units", "-k", "selinux", "apparmor", "units")
+    tally.step("deb", "deb")
+    # Its unit tests have been run with the Debian package's.
+    tally.step("rpm", "rpm-test", "RPM_ARGS=--without check")
+    lines = tally.pytest("system-test")
+    # Where this machine can't boot another one: said once more, where everybody looks.
+    print(*(line for line in lines if line.startswith("system-test skipped: ")), sep="", end="")
+
+    if tally.broken:
+        print("failed:", ", ".join(tally.broken))
+    print(f"{tally.passed} passed, {tally.failed} failed", flush=True)
+    return 1 if tally.failed else 0
 
 
 if __name__ == "__main__":

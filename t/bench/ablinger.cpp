@@ -88,7 +88,10 @@ int main(int argc, char** argv) try {
   const std::uint64_t limit = raise_descriptor_limit();
   const std::uint64_t reserve = options.concurrency + 64;
   options.threads = std::min(options.threads, options.concurrency);
-  if (options.max_late == 0) options.max_late = limit > reserve ? limit - reserve : 1;
+  if (options.max_late == 0) {
+    options.max_late = limit > reserve ? limit - reserve : 1;
+    options.max_late *= std::max(options.late_tables, 1U);
+  }
   std::signal(SIGINT, [](int) { stop = true; });
   std::signal(SIGTERM, [](int) { stop = true; });
   const Results results = run(options, options.max_late);

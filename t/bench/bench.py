@@ -12,6 +12,7 @@ import shutil
 import sys
 
 import keepalive
+import offload
 import peers
 import report
 import rows
@@ -31,6 +32,8 @@ SINGLE = {
     "keepalive-back-to-back": keepalive.back_to_back,
     "keepalive-latency": keepalive.latency,
     "idle": lambda field, seconds, repeats, say: single.idle(field, say),
+    "offload": offload.slow,
+    "offload-cost": offload.cost,
 }
 
 

@@ -139,7 +139,7 @@ Connection::Outcome Connection::receive(const Options& o, Results& results) {
     }
     if (io != Io::kOk) return broken(io, Error::kReset);
     left -= std::min<std::uint64_t>(left, got);
-    const Response::State state = response_.feed({buffer.data(), got});
+    const Response::State state = response_.feed({buffer.data(), got}, o.body ? &*o.body : nullptr);
     if (state == Response::State::kMalformed) return fail(Error::kMalformed);
     whole_ = whole_ || state == Response::State::kComplete;
     if (whole_ && (!o.until_fin || asked_ < o.keepalive)) return finish(o, results);
@@ -152,6 +152,7 @@ Connection::Outcome Connection::finish(const Options& o, Results& results) {
   if (o.length >= 0 && response_.body_bytes() != static_cast<std::uint64_t>(o.length)) {
     return fail(Error::kLength);
   }
+  if (o.body && !response_.body_is(*o.body)) return fail(Error::kBody);
   results.body_bytes += response_.body_bytes();
   if (o.until_fin && transport_.saw_close_notify()) ++results.close_notifies;
   return Outcome::kResponse;
@@ -178,6 +179,13 @@ Connection::Outcome Connection::broken(Io io, Error otherwise) {
 Connection::Outcome Connection::fail(Error error) {
   error_ = error;
   return Outcome::kFailed;
+}
+
+lingerd::UniqueFd Connection::give_up() {
+  phase_ = Phase::kFree;
+  ++timer_serial;
+  response_.clear();
+  return transport_.release();
 }
 
 void Connection::close(const Options& o) {

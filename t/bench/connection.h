@@ -64,6 +64,8 @@ class Connection {
   // Lets a stalled or slow reader read so many bytes more.
   void allow_reading(std::uint64_t bytes) { may_read_ = bytes; }
   void close(const Options& options);
+  // Closed for us; the socket goes on elsewhere.
+  [[nodiscard]] lingerd::UniqueFd give_up();
 
   [[nodiscard]] Phase phase() const { return phase_; }
   [[nodiscard]] Error error() const { return error_; }

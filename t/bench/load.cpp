@@ -46,6 +46,7 @@ Load::Load(const Options& options, const Share& share)
       connections_(descriptor_limit()),
       random_(share.seed + 1) {
   if (!epoll_) throw std::system_error(errno, std::generic_category(), "epoll_create1");
+  for (unsigned i = 0; i < options.late_tables; ++i) late_tables_.emplace_back();
 }
 
 Results Load::run(const std::atomic<bool>& stop) {
@@ -65,6 +66,7 @@ Results Load::run(const std::atomic<bool>& stop) {
       advance(connections_[static_cast<std::size_t>(events[i].data.fd)], now = read_clock());
     }
     expire(now = read_clock());
+    if (!late_tables_.empty()) serve_late_tables();
   }
   results_.whole_time = now - begin;
   const std::int64_t counted_until = options_.requests > 0 ? last_response_ : now;
@@ -77,7 +79,8 @@ bool Load::finished(std::int64_t now) const {
 }
 
 int Load::wait_millis(std::int64_t now) const {
-  const std::int64_t left = std::min(timers_.top().when, end_) - now;
+  std::int64_t left = std::min(timers_.top().when, end_) - now;
+  if (!late_tables_.empty()) left = std::min(left, kMillisecond);  // to hear what they have closed
   return left <= 0 ? 0 : static_cast<int>((left + kMillisecond - 1) / kMillisecond);
 }
 
@@ -179,6 +182,7 @@ void Load::go_on(Connection& connection, std::int64_t now) {
 void Load::become_late(Connection& connection, std::int64_t now) {
   ++late_;
   results_.late_peak = std::max(results_.late_peak, late_);
+  if (!late_tables_.empty()) return put_aside(connection, now);
   connection.become_late();
   if (connection.all_sent()) {
     set_timer(connection, Due::kClose, now + options_.late.sample(random_));
@@ -189,6 +193,31 @@ void Load::become_late(Connection& connection, std::int64_t now) {
     set_timer(connection, Due::kTrickle, now + trickle_turn(options_.trickle));
   }
   if (options_.detach) release(*std::exchange(connection.slot, std::nullopt), now);
+}
+
+// The table closes it in time; this thread needs its descriptor no more.
+void Load::put_aside(Connection& connection, std::int64_t now) {
+  late_tables_[next_table_].take(connection.give_up(), now + options_.late.sample(random_));
+  next_table_ = (next_table_ + 1) % late_tables_.size();
+  release(*std::exchange(connection.slot, std::nullopt), now);
+}
+
+void Load::serve_late_tables() {
+  std::uint64_t closed = 0;
+  for (LateTable& table : late_tables_) {
+    table.send_batch();
+    closed += table.closed();
+  }
+  const std::uint64_t fresh = closed - std::exchange(results_.late_closes, closed);
+  late_ -= fresh;
+  for (std::uint64_t i = 0; i < fresh && !held_back_.empty(); ++i) let_one_go_on(read_clock());
+}
+
+void Load::let_one_go_on(std::int64_t now) {
+  if (held_back_.empty() || late_ >= share_.max_late) return;
+  const unsigned next = held_back_.front();
+  held_back_.pop_front();
+  release(next, now);
 }
 
 void Load::on_failure(Connection& connection, Error error, std::int64_t now) {
@@ -208,11 +237,7 @@ void Load::end_late(Connection& connection, std::int64_t now, bool cut_short) {
   const std::optional<unsigned> slot = connection.slot;
   connection.close(options_);
   if (slot) release(*slot, now);
-  if (!held_back_.empty() && late_ < share_.max_late) {
-    const unsigned next = held_back_.front();
-    held_back_.pop_front();
-    release(next, now);
-  }
+  let_one_go_on(now);
 }
 
 void Load::set_timer(Connection& connection, Due due, std::int64_t when) {

@@ -13,6 +13,7 @@
 
 #include "lingerd/unique_fd.h"
 #include "t/bench/connection.h"
+#include "t/bench/late_table.h"
 #include "t/bench/options.h"
 #include "t/bench/results.h"
 #include "t/bench/transport.h"
@@ -51,6 +52,9 @@ class Load {
   void go_on(Connection& connection, std::int64_t now);
   void become_late(Connection& connection, std::int64_t now);
   void on_failure(Connection& connection, Error error, std::int64_t now);
+  void put_aside(Connection& connection, std::int64_t now);
+  void serve_late_tables();
+  void let_one_go_on(std::int64_t now);
   void end_late(Connection& connection, std::int64_t now, bool cut_short);
   void watch(Connection& connection);
   void read_later(Connection& connection, std::int64_t now);
@@ -70,6 +74,8 @@ class Load {
   std::vector<Connection> connections_;  // by descriptor
   std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;
   std::deque<unsigned> held_back_;  // slots that wait for late connections to go
+  std::deque<LateTable> late_tables_;
+  std::size_t next_table_ = 0;
   std::minstd_rand random_;
   Results results_;
   std::uint64_t asked_ = 0;

@@ -3,6 +3,8 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <regex>
 
 namespace ablinger {
@@ -10,7 +12,7 @@ namespace {
 
 constexpr const char* kAbout =
     "ablinger: HTTP load from clients that close late, trickle, upload, read slowly or reset.\n"
-    "Checks the status and the length of every response.";
+    "Checks the status and the length of every response, and its body, byte for byte, with --body.";
 
 Url parse_url(const std::string& text) {
   static const std::regex form(R"((https?)://([^/:\[\]]+|\[[0-9a-fA-F:]+\])(?::(\d+))?(/.*)?)");
@@ -46,6 +48,11 @@ LateClose parse_late(const std::string& text) {
   return late;
 }
 
+std::string contents(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 std::int64_t to_ns(double value, std::int64_t unit) {
   return static_cast<std::int64_t>(value * static_cast<double>(unit));
 }
@@ -53,6 +60,7 @@ std::int64_t to_ns(double value, std::int64_t unit) {
 // Values in the units that people type; options in those of the code.
 struct Typed {
   std::string url;
+  std::string body_file;
   std::string late = "0";
   double duration_s = 0;
   double warmup_s = 0;
@@ -87,6 +95,10 @@ void add_client_options(CLI::App& app, Options& o, Typed& typed) {
       ->capture_default_str();
   app.add_flag("--detach", o.detach, "a client's next request doesn't wait for its late close");
   app.add_option("--max-late", o.max_late, "late sockets open at once (default: nofile's limit)");
+  app.add_option("--late-tables", o.late_tables,
+                 "keep the late sockets of --detach in so many descriptor tables besides our own: "
+                 "each has room for nofile's limit")
+      ->check(CLI::Range(0U, 16U));
   app.add_flag("--until-fin", o.until_fin, "read to the server's FIN, not to the last byte only");
   app.add_flag("--rst", o.reset, "close with RST");
   app.add_option("--upload", o.upload, "bytes of request body (POST)");
@@ -101,7 +113,15 @@ void add_client_options(CLI::App& app, Options& o, Typed& typed) {
   app.add_option("--think", typed.think_ms, "ms between them");
   app.add_flag("!--no-close-notify", o.close_notify, "TLS: close without close_notify");
   app.add_option("--status", o.status, "of a good response")->capture_default_str();
+  app.add_option("--body", typed.body_file, "file that a good response's body equals")
+      ->check(CLI::ExistingFile);
   app.add_option("--length", o.length, "of a good response's body (default: what its head says)");
+}
+
+// Late sockets that nobody has to do anything with but close them.
+bool can_put_aside(const Options& o) {
+  return o.detach && !o.late.none() && !o.url.tls && !o.reset && o.upload == 0 &&
+         o.late_bytes == 0 && o.trickle == 0;
 }
 
 }  // namespace
@@ -130,10 +150,15 @@ Options parse_options(int argc, char** argv) {
     if (o.requests == 0 && typed.duration_s <= 0) {
       throw CLI::RequiredError("--requests or --duration");
     }
+    if (o.late_tables > 0 && !can_put_aside(o)) {
+      throw CLI::ValidationError("--late-tables",
+                                 "is for plain --detach --close-late clients that send no more");
+    }
   } catch (const CLI::ParseError& e) {
     const int code = app.exit(e);
     std::exit(code == 0 ? 0 : 2);
   }
+  if (!typed.body_file.empty()) o.body = contents(typed.body_file);
   o.duration = to_ns(typed.duration_s, kSecond);
   o.warmup = to_ns(typed.warmup_s, kSecond);
   o.timeout = to_ns(typed.timeout_s, kSecond);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <random>
 #include <string>
 
@@ -40,10 +41,11 @@ struct Options {
   LateClose late;
   bool detach = false;         // a slot's next request doesn't wait for its late close
   std::uint64_t max_late = 0;  // open sockets that wait for their late close; 0: what nofile allows
-  bool until_fin = false;      // a response ends with the server's FIN, not with its last byte
-  bool reset = false;          // close with RST
-  bool close_notify = true;    // TLS: say it before closing
-  std::uint64_t upload = 0;    // bytes of request body
+  unsigned late_tables = 0;  // each a descriptor table for late sockets, so that nofile counts less
+  bool until_fin = false;    // a response ends with the server's FIN, not with its last byte
+  bool reset = false;        // close with RST
+  bool close_notify = true;  // TLS: say it before closing
+  std::uint64_t upload = 0;  // bytes of request body
   std::uint64_t late_bytes = 0;         // bytes after the request, which no server will read as one
   std::uint64_t trickle = 0;            // bytes a second after the response
   std::uint64_t read_rate = 0;          // bytes a second
@@ -54,6 +56,7 @@ struct Options {
   std::int64_t timeout = 30 * kSecond;  // of a request
   int status = 200;                     // what a good response has
   std::int64_t length = -1;             // of a good response's body; -1: what its head says
+  std::optional<std::string> body;      // of a good response, byte for byte
   unsigned sources = 8;                 // loopback source addresses, 127.0.0.1 onwards
   std::string json;                     // file, "-" for stdout
 };

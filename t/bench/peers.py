@@ -52,7 +52,7 @@ class Field:
     """Starts peers when they are asked for; `fresh` ones are for a single measurement."""
 
     def __init__(self, peers):
-        self._peers = peers  # servers.Peers: what it starts it stops
+        self.servers = self._peers = peers  # servers.Peers: what it starts it stops
         self._www = document_root(peers.directory, FILES)
         self._started = {}
         self._count = 0
@@ -95,9 +95,17 @@ class Field:
                 other.stop()
 
 
+# Of the clients', so that it isn't their descriptors that run out.
+LATE_TABLES = 2
+
+
 def most_late_sockets():
-    """Some room under the descriptor limit: nobody shall have to evict."""
+    """Some room under the descriptor limit, in one table."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 1500
+
+
+def _evicted(peer):
+    return peer.server.linger_counters()["LingerEvicted"] if peer.lingerd_pids() else 0
 
 
 def measure(peer, late_ms, seconds, **options):
@@ -105,7 +113,11 @@ def measure(peer, late_ms, seconds, **options):
     pids, lingerd = peer.pids(), peer.lingerd_pids()
     before, lingerd_before = cpu_seconds(pids), cpu_seconds(lingerd)
     warmup = 0.5 + 1.2 * late_ms / 1000  # until the number of late sockets is steady
-    options = {"concurrency": CLIENTS, "max_late": most_late_sockets(), "warmup": warmup, **options}
+    options = {"concurrency": CLIENTS, "max_late": most_late_sockets(), "warmup": warmup,
+               **options}
+    if late_ms >= 1000:
+        options |= {"late_tables": LATE_TABLES, "max_late": LATE_TABLES * most_late_sockets()}
+    evicted_before = _evicted(peer)
     result = run_load(peer.url(), close_late=late_ms, detach=True, duration=seconds, **options)
     cpu, lingerd_cpu = cpu_seconds(pids) - before, cpu_seconds(lingerd) - lingerd_before
     requests = result["requests"] + result["requests_uncounted"]
@@ -120,6 +132,7 @@ def measure(peer, late_ms, seconds, **options):
         "lingerd_cpu_us": lingerd_cpu / max(requests, 1) * 1e6,
         "client_cpu_us": result["cpu_us_per_request"],
         "client_cpu_share": result["cpu_share"],
+        "evicted_share": (_evicted(peer) - evicted_before) / max(requests, 1),
         "failed": result["failed"],
         "held_back": result["held_back"],
         "late_peak": result["late_peak"],

@@ -77,6 +77,7 @@ def comparison_table(rows):
         unit, scale = _SCALES[r["unit"]]
         notes = f" ({r['failed']} failed)" if r["failed"] else ""
         notes += " [1]" if r["held_back"] else ""
+        notes += " [2]" if r["evicted_share"] else ""
         lines.append(
             f"| {r['title']}{notes}"
             f" | {TITLES[r['left']]}: {_spread(r['left_value'], scale)} {unit}"
@@ -84,6 +85,10 @@ def comparison_table(rows):
             f" | {_spread(r['ratio'])} | {r['target'] or '-'} | {_verdict(r['met'])} |")
     if any(r["held_back"] for r in rows):
         lines.append("\n[1] The clients' limit of open descriptors held some requests back.")
+    if any(r["evicted_share"] for r in rows):
+        most = max(r["evicted_share"] for r in rows)
+        lines.append(f"\n[2] lingerd's limit of open descriptors ended lingers before their client did, "
+                     f"{most:.0%} of them at most. No client's response is touched by that.")
     return "\n".join(lines)
 
 

@@ -20,9 +20,9 @@ bool number(std::string_view text, std::uint64_t& out, int base) {
 
 }  // namespace
 
-Response::State Response::feed(std::string_view bytes) {
+Response::State Response::feed(std::string_view bytes, const std::string* expected) {
   started_ = started_ || !bytes.empty();
-  if (body_ != Body::kNotYet) return feed_body(bytes);
+  if (body_ != Body::kNotYet) return feed_body(bytes, expected);
   // Nearly always the head arrives in one piece: no copy then.
   const std::size_t kept = pending_.size();
   if (kept > 0) pending_.append(bytes);
@@ -35,7 +35,7 @@ Response::State Response::feed(std::string_view bytes) {
   const State head = read_head(seen.substr(0, end + 2));
   const std::string_view rest = bytes.substr(end + 4 - kept);
   pending_.clear();
-  return head == State::kMalformed ? head : feed_body(rest);
+  return head == State::kMalformed ? head : feed_body(rest, expected);
 }
 
 Response::State Response::read_head(std::string_view head) {
@@ -70,8 +70,16 @@ void Response::read_field(std::string_view name, std::string_view value) {
   }
 }
 
-Response::State Response::feed_body(std::string_view bytes) {
-  if (body_ == Body::kChunked) return feed_chunks(bytes);
+void Response::compare(std::string_view bytes, const std::string* expected) {
+  if (expected == nullptr) return;
+  differs_ = differs_ || compared_ > expected->size() ||
+             std::string_view(*expected).substr(compared_, bytes.size()) != bytes;
+  compared_ += bytes.size();
+}
+
+Response::State Response::feed_body(std::string_view bytes, const std::string* expected) {
+  if (body_ == Body::kChunked) return feed_chunks(bytes, expected);
+  compare(bytes, expected);
   body_bytes_ += bytes.size();
   if (body_ == Body::kUntilClose) return State::kMore;
   if (bytes.size() > left_) return State::kMalformed;
@@ -79,10 +87,12 @@ Response::State Response::feed_body(std::string_view bytes) {
   return left_ == 0 ? State::kComplete : State::kMore;
 }
 
-Response::State Response::feed_chunks(std::string_view bytes) {
+Response::State Response::feed_chunks(std::string_view bytes, const std::string* expected) {
   while (!bytes.empty()) {
     if (left_ > 0) {
       const std::size_t take = std::min<std::uint64_t>(left_, bytes.size());
+      // All but the CRLF at its end.
+      if (left_ > 2) compare(bytes.substr(0, std::min<std::uint64_t>(take, left_ - 2)), expected);
       left_ -= take;
       bytes.remove_prefix(take);
       if (left_ == 0 && last_chunk_) return State::kComplete;

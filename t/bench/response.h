@@ -12,7 +12,12 @@ class Response {
  public:
   enum class State { kMore, kComplete, kMalformed };
 
-  [[nodiscard]] State feed(std::string_view bytes);
+  // The body is compared with `expected` as it comes, unless that is null.
+  [[nodiscard]] State feed(std::string_view bytes, const std::string* expected);
+  // Of a body that was fed with the same `expected`.
+  [[nodiscard]] bool body_is(const std::string& expected) const {
+    return !differs_ && compared_ == expected.size();
+  }
   // The server closed: complete only if nothing else tells the end.
   [[nodiscard]] State at_eof();
   void clear() { *this = Response(); }
@@ -27,8 +32,9 @@ class Response {
 
   [[nodiscard]] State read_head(std::string_view head);
   void read_field(std::string_view name, std::string_view value);
-  [[nodiscard]] State feed_body(std::string_view bytes);
-  [[nodiscard]] State feed_chunks(std::string_view bytes);
+  [[nodiscard]] State feed_body(std::string_view bytes, const std::string* expected);
+  [[nodiscard]] State feed_chunks(std::string_view bytes, const std::string* expected);
+  void compare(std::string_view bytes, const std::string* expected);
 
   std::string pending_;  // of the head, or of a chunk's size line
   Body body_ = Body::kNotYet;
@@ -38,6 +44,8 @@ class Response {
   int status_ = 0;
   std::uint64_t left_ = 0;  // of the body, or of the chunk with its CRLF
   std::uint64_t body_bytes_ = 0;
+  std::uint64_t compared_ = 0;
+  bool differs_ = false;
 };
 
 }  // namespace ablinger

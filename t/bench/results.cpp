@@ -11,7 +11,7 @@ namespace ablinger {
 namespace {
 
 constexpr std::array<const char*, static_cast<std::size_t>(Error::kCount)> kErrorNames{
-    "connect", "reset", "short", "malformed", "status", "length", "timeout", "tls"};
+    "connect", "reset", "short", "malformed", "status", "length", "body", "timeout", "tls"};
 
 constexpr std::array<std::pair<const char*, double>, 4> kPercentiles{
     {{"p50", 50.0}, {"p90", 90.0}, {"p99", 99.0}, {"p999", 99.9}}};

@@ -20,6 +20,7 @@ enum class Error {
   kMalformed,  // no HTTP, or more bytes than announced
   kStatus,     // another status than --status
   kLength,     // another length than --length
+  kBody,       // another body than --body
   kTimeout,    // no whole response within --timeout
   kTls,        // a TLS failure
   kCount,

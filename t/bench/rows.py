@@ -86,6 +86,7 @@ def compare(comparison, samples):
         "met": meets(statistics.median(ratios), comparison.target),
         "failed": sum(s["failed"] for s in involved),
         "held_back": any(s["held_back"] for s in involved),
+        "evicted_share": max(s["evicted_share"] for s in involved),
     }
 
 
@@ -114,5 +115,6 @@ def run_load_on(field, names, load, seconds, repeats, say):
             say(f"{late_ms:5} ms late  {name:9}{sample['rps']:10,.0f} req/s"
                 f"  p50 {sample['p50_us'] / 1000:8.2f} ms  p99 {sample['p99_us'] / 1000:8.2f} ms"
                 f"  {sample['cpu_us']:7.1f} us CPU a request  {sample['failed']} failed"
-                f"{'  (held back)' if sample['held_back'] else ''}")
+                f"{'  (held back)' if sample['held_back'] else ''}"
+                + (f"  {sample['evicted_share']:.1%} evicted" if sample["evicted_share"] else ""))
     return samples

@@ -141,6 +141,7 @@ class Httpd(Server):
         super().__init__(name, directory, port)
         self.mpm = mpm
         self.lingerd = lingerd
+        self.status_port = self.port  # where it is looked at
         loads = [f"mpm_{mpm}", *self.MODULES]
         lines = [f"LoadModule {m}_module {places.HTTPD_MODULES}/mod_{m}.so" for m in loads]
         if php:
@@ -154,11 +155,11 @@ class Httpd(Server):
 
     def _mpm(self, workers):
         if self.mpm == "prefork":
-            self._children = workers
+            self.children_count = workers
             return _MPM_PROCESSES.format(n=workers)
         threads = min(workers, 25)
-        self._children = workers // threads
-        return _MPM_THREADS.format(n=workers, threads=threads, processes=self._children)
+        self.children_count = workers // threads
+        return _MPM_THREADS.format(n=workers, threads=threads, processes=self.children_count)
 
     def _write(self, www, lines, mpm, config):
         user = ""
@@ -193,12 +194,13 @@ GracefulShutdownTimeout 5
     def start(self):
         command = [places.HTTPD, "-f", str(self.directory / "httpd.conf"), "-DFOREGROUND"]
         super().start(command, "/server-status?auto")
-        wait_until(lambda: len(self.pids()) > self._children, "all children of httpd are there")
+        wait_until(lambda: len(self.pids()) > self.children_count, "all children of httpd are there")
 
     def status(self, timeout=10):
         """server-status?auto as {key: text}. It takes its turn among the clients: with all
         workers busy it waits as they do, and says what was true when it was served."""
-        with urllib.request.urlopen(self.url("/server-status?auto"), timeout=timeout) as response:
+        url = f"http://127.0.0.1:{self.status_port}/server-status?auto"
+        with urllib.request.urlopen(url, timeout=timeout) as response:
             lines = response.read().decode().splitlines()
         return dict(line.split(": ", 1) for line in lines if ": " in line)
 
@@ -210,9 +212,13 @@ class Nginx(Server):
     """nginx that lingers always, serving the files itself or as a proxy."""
 
     def __init__(self, name, directory, www, *, workers=2, backend=None, lingering_timeout="5s",
-                 lingering_time="30s"):
+                 lingering_time="30s", tls=None):
         super().__init__(name, directory)
         user = f"user {places.httpd_user()[0]};" if places.am_root() else ""
+        secure = ""
+        if tls:  # (port, certificate)
+            secure = (f"listen 127.0.0.1:{tls[0]} ssl; ssl_certificate {tls[1]}; "
+                      f"ssl_certificate_key {tls[1].with_suffix('.key')};")
         location = (f"proxy_pass http://127.0.0.1:{backend.port};" if backend else f"root {www};")
         (self.directory / "nginx.conf").write_text(f"""
 {user}
@@ -237,6 +243,7 @@ http {{
   scgi_temp_path {self.directory}/scgi;
   server {{
     listen 127.0.0.1:{self.port};
+    {secure}
     location / {{ {location} }}
   }}
 }}

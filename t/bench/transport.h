@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "lingerd/unique_fd.h"
@@ -61,6 +62,7 @@ class Transport {
   [[nodiscard]] Io receive(std::span<char> into, std::size_t& done);
   [[nodiscard]] Io send(std::string_view bytes, std::size_t& done);
   [[nodiscard]] bool saw_close_notify() const;
+  [[nodiscard]] lingerd::UniqueFd release() { return std::move(fd_); }  // of a plain one
   void close(bool reset, bool close_notify);
 
  private:

@@ -143,6 +143,15 @@ int recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
              struct timespec *timeout) {
   FAIL_OR_PASS(recvmmsg, -1, fd, messages, count, flags, timeout);
 }
+int memfd_create(const char *name, unsigned flags) {
+  FAIL_OR_PASS(memfd_create, -1, name, flags);
+}
+ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset) {
+  FAIL_OR_PASS(pwrite, -1, fd, bytes, size, offset);
+}
+int socketpair(int domain, int type, int protocol, int ends[2]) {
+  FAIL_OR_PASS(socketpair, -1, domain, type, protocol, ends);
+}
 int rename(const char *from, const char *to) { FAIL_OR_PASS(rename, -1, from, to); }
 ssize_t send(int fd, const void *bytes, size_t size, int flags) {
   FAIL_OR_PASS(send, -1, fd, bytes, size, flags);

@@ -21,7 +21,8 @@ CONFIG = """
 
 @pytest.fixture(scope="module")
 def site(mpm, module_sandbox):
-    return module_sandbox.site(mpm, workers=4, processes=2, config=CONFIG)
+    return module_sandbox.site(mpm, workers=4, processes=2, config=CONFIG,
+                               linger_directives="LingerTimeout 60\nLingerTime 60\n")
 
 
 def fates(httpd):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each state in which the two can't work together is told once, in words that name the remedy. (What
-SELinux does is produced on a machine that has it: t/system/selinux. Here is what each of its denials
+SELinux does is produced on a machine that has it: t/system/lsm. Here is what each of its denials
 looks like from inside: a connection that isn't permitted, a record without its descriptor.)"""
 import resource
 import socket

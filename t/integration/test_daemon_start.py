@@ -104,7 +104,7 @@ def test_version_and_help():
     assert re.fullmatch(r"lingerd \d+\.\d+\S*\n", run_lingerd("--version").stdout)
     text = run_lingerd("--help").stdout
     for option in ("socket", "socket-mode", "socket-group", "user", "max-connections", "max-time",
-                   "allow-user", "config", "check-config", "daemon", "pidfile", "version"):
+                   "allow-user", "config", "takeover", "check-config", "daemon", "pidfile", "version"):
         assert f"--{option}" in text
 
 

@@ -334,7 +334,7 @@ def test_children_are_killed(sandbox, killed_mpm):
 # ---- The machine's limits at their minimum ----
 
 CLONE_NEWNET = 0x40000000
-LEAST = {"core/somaxconn": "1", "unix/max_dgram_qlen": "0"}
+LEAST = {"core/somaxconn": "1", "unix/max_dgram_qlen": "0", "ipv4/tcp_wmem": "4096 4096 4096"}
 
 
 @pytest.fixture(name="narrow")
@@ -360,8 +360,9 @@ def narrow_fixture():
 
 @pytest.mark.parametrize("narrow_mpm", ["prefork", "event"])
 def test_the_shortest_queues(narrow, sandbox, narrow_mpm):
-    """somaxconn and max_dgram_qlen of the namespace, and the smallest send buffer. Would catch a
-    child that waits for room, or doesn't come back once there is some."""
+    """somaxconn, max_dgram_qlen and tcp_wmem of the namespace, and the smallest send buffer of the
+    sockets between the two, whose limit no namespace has of its own. Would catch a child that waits
+    for room, or doesn't come back once there is some."""
     rules = inject.Rules(sandbox.directory)
     rules.page.send_buffer = 1  # which the kernel rounds up to its least
     lingerd = sandbox.lingerd()

@@ -151,18 +151,24 @@ def test_multipath_tcp(lingerd, bystander):
     with listener, connected(lingerd) as child:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        for end in ("close", "reset", "silence"):
+        for end in ("close", "reset", "reset on its way", "silence"):
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) as client:
                 client.connect(listener.getsockname())
                 server, _ = listener.accept()
+                if end == "reset on its way":
+                    lingerd.pause()
                 child.hand_off(server, idle_ms=400)
+                if end == "reset on its way":
+                    clients.reset(client)
+                    lingerd.resume()
+                    continue
                 client.sendall(b"late")
                 wait_until(lambda: lingerd.queue() == 5 or end == "silence", "it lingers")
                 if end == "reset":
                     clients.reset(client)
                 elif end == "silence":
                     wait_until(lambda: grown(lingerd, before, "LingerClosedIdle") == [1], "end")
-        wait_until(lambda: grown(lingerd, before, "LingerTotal") == [3], "three taken")
+        wait_until(lambda: grown(lingerd, before, "LingerTotal") == [4], "all are taken")
         wait_equal(lingerd.queue, 4, "only the bystander's")
         assert grown(lingerd, before, "LingerRejected", "LingerDrainedBytes")[0] == 0
 

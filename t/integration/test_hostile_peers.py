@@ -212,6 +212,7 @@ KINDS = {
     "terminal": lambda: os.openpty()[0],
     "TCP, new": socket.socket,
     "TCP over IPv6, new": lambda: socket.socket(socket.AF_INET6),
+    "multipath TCP, new": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262),
     "TCP, listening": _listening,
     "TCP, connecting": _connecting,
     "TCP, disconnected": _disconnected,
@@ -417,7 +418,7 @@ def test_durations_of_a_peers_own(lingerd, bystander):
                     for number in range(100)]
 
         made_up = make_up()
-        wait_equal(lambda: lingerd.queue() - before["LingerQueue"], 100, "lingers")
+        wait_equal(lambda: lingerd.counters()["LingerTotal"] - before["LingerTotal"], 100, "lingers")
         client = honest.lingering_client(idle_ms=7_777, cap_ms=33_333)
         made_up += make_up()
         wait_equal(lambda: lingerd.counters()["LingerClosedIdle"], before["LingerClosedIdle"] + 200,

@@ -9,7 +9,8 @@ import struct
 
 import pytest
 
-from harness import clients, lingerctl
+from harness import clients, lingerctl, proc
+from harness.record import Child
 from harness.waiting import wait_until
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
@@ -47,7 +48,10 @@ def test_it_says_what_httpd_says(sandbox):
     screen = lingerctl.print_of(lingerd=lingerd)
     assert "lingerd is up for " in screen
     assert re.search(r"Taken over +5\n", screen)
-    assert f"process {lingerd.pid}, socket {lingerd.socket_path}" in screen
+    connected = told["LingerPeers"]
+    assert connected >= 1
+    assert f"process {lingerd.pid}, {connected} process" in screen
+    assert f"socket {lingerd.socket_path}" in screen
     assert "\x1b" not in screen  # no terminal, no colours
 
 
@@ -119,8 +123,74 @@ def test_check_warns_by_the_queues_share_and_by_evictions(sandbox):
         client.close()
     wait_until(lambda: lingerd.queue() == 0, "the queue is empty")
     code, line = check(lingerd=lingerd)
-    assert code == WARNING and "at its limit in the last 10 minutes, lingers evicted" in line
+    assert code == WARNING and "2 evicted in 10 minutes" in line
     assert check("--crit", "evicted=2", lingerd=lingerd)[0] == CRITICAL
+    assert check("--warn", "evicted=3", lingerd=lingerd)[0] == OK
+    assert check("--warn", "evicted=off", lingerd=lingerd)[0] == OK
+
+
+def test_check_knows_of_fallbacks_once_httpd_can_tell(sandbox):
+    """lingerd isn't there when they happen: httpd says so with the next hand-off."""
+    httpd, lingerd = sandbox.site("prefork")
+    httpd.allowed_lines += [r"lingerd is (down|back)"]
+    assert check(lingerd=lingerd)[0] == OK
+
+    lingerd.kill()
+    with clients.late_closer(httpd.port)[0]:
+        wait_until(lambda: httpd.status()["LingerFallbacks"] >= 1, "a fallback")
+    fallen = httpd.status()["LingerFallbacks"]
+    lingerd.start()
+
+    def told():
+        with clients.late_closer(httpd.port)[0]:
+            wait_until(lambda: httpd.status()["BusyWorkers"] == "1"
+                       or httpd.status()["LingerHandoffs"] > 0, "it is over")
+        return lingerd.counters()["LingerFallbacksReported"] >= fallen
+    wait_until(told, lambda: f"lingerd knows: {lingerd.counters()}")
+    assert lingerd.counters()["LingerFallbacksReported"] == httpd.status()["LingerFallbacks"]
+    code, line = check(lingerd=lingerd)
+    assert code == WARNING and "of httpd's connections fell back in 10 minutes" in line
+    assert check("--crit", "fallbacks=1", lingerd=lingerd)[0] == CRITICAL
+    assert check("--warn", "fallbacks=off", lingerd=lingerd)[0] == OK
+    assert re.search(r"Fallbacks reported +\d+\n", lingerctl.print_of(lingerd=lingerd))
+
+
+def test_check_can_miss_httpd(sandbox):
+    """Nothing else tells lingerd that httpd's user may not use its socket."""
+    lingerd = sandbox.lingerd()
+    code, line = check("--crit", "peers=1", lingerd=lingerd)
+    assert code == CRITICAL and "no httpd connected" in line
+    assert check(lingerd=lingerd)[0] == OK
+    httpd = sandbox.httpd("prefork", lingerd=lingerd)
+    wait_until(lambda: lingerd.counters()["LingerPeers"] >= 1, "a child has connected")
+    assert check("--crit", "peers=1", lingerd=lingerd)[0] == OK
+    httpd.stop()
+    wait_until(lambda: lingerd.counters()["LingerPeers"] == 0, "they are gone")
+
+
+@pytest.mark.parametrize("how", ["SIGUSR2", "kill"])
+def test_the_last_ten_minutes_outlive_lingerd(sandbox, how):
+    """Would catch charts, and a check, that know nothing after an upgrade."""
+    lingerd = sandbox.lingerd()
+    lingerd.allowed_lines += ["handing over", "took over", "listens at"]
+
+    def longest():
+        told = json.loads(lingerctl.print_of("--json", lingerd=lingerd))
+        return max(value or 0 for value in told["history"]["queue"])
+    with Child(lingerd.socket_path) as child:
+        child.greeting()
+        waiting = [child.lingering_client() for _ in range(3)]
+        wait_until(lambda: longest() == 3, "they are in the history")
+        for client in waiting:
+            client.close()
+        wait_until(lambda: lingerd.queue() == 0, "they have ended")
+        if how == "kill":
+            lingerd.kill()
+            lingerd.start()
+        else:
+            os.kill(lingerd.pid, signal.SIGUSR2)
+            wait_until(lambda: "took over" in lingerd.log.text(), "the next one goes on")
+        assert longest() == 3
 
 
 @pytest.mark.parametrize("arguments, words", [
@@ -138,10 +208,10 @@ def test_a_wrong_argument_is_named(arguments, words):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["--warn", "lots"], "--warn: 'lots' is not a percentage of the queue's limit, 0 to 100"),
+    (["--warn", "lots"], "--warn: 'lots' is not a percentage, 0 to 100, or off"),
     (["--crit", "101"], "--crit: '101' is not a percentage"),
     (["--crit", "evicted=-1"], "--crit: 'evicted=-1' is not a whole number"),
-    (["--warn", "size=1"], "--warn: 'size' is not queue, evicted or rejected"),
+    (["--warn", "size=1"], "--warn: 'size' is not queue, fallbacks, evicted, rejected or peers"),
     (["--bogus"], "--bogus"),
 ])
 def test_a_plugin_called_wrongly_is_unknown(arguments, words):
@@ -195,3 +265,36 @@ def test_top_on_a_terminal_that_can_do_nothing(sandbox):
         top.type("q")
         assert top.wait() == 0
         assert "\x1b" not in top.text
+
+
+def test_top_fits_its_terminal_and_follows_its_size(sandbox):
+    lingerd = sandbox.lingerd()
+    with lingerctl.InTerminal("--socket", lingerd.socket_path, "top", "--interval", "3600") as top:
+        def last_frame():
+            return top.text.rpartition("\x1b[H")[2]
+        for rows, columns in ((24, 80), (9, 40), (40, 132)):
+            seen = frames(top.text)
+            if rows != 24:
+                top.resize(rows, columns)
+            top.read_until(lambda text, n=seen: frames(text) > n and text.endswith("\x1b[J"),
+                           f"a frame for {rows} rows")
+            assert last_frame().count("\r\n") < rows
+        assert "q quits" in last_frame()
+        top.type("q")
+        assert top.wait() == 0
+
+
+def test_top_gives_the_terminal_back_while_it_is_suspended(sandbox):
+    lingerd = sandbox.lingerd()
+    with lingerctl.InTerminal("--socket", lingerd.socket_path, "top", "--interval", "3600") as top:
+        top.read_until(lambda text: frames(text) >= 1, "a frame")
+        top.signal(signal.SIGTSTP)
+        wait_until(lambda: proc.state(top.process.pid) == "T", "it is stopped")
+        assert top.settings() == top.settings_before
+        assert top.read().endswith("\x1b[?7h\x1b[?25h")
+        seen = frames(top.text)
+        top.signal(signal.SIGCONT)
+        top.read_until(lambda text: frames(text) > seen, "a frame after that")
+        assert top.settings() != top.settings_before
+        top.type("q")
+        assert top.wait() == 0

@@ -79,6 +79,29 @@ def test_directives_have_the_codes_defaults():
 
 
 @needs_mandoc
+def test_each_directive_is_described_as_httpd_does():
+    manual = text_of("mod_linger.7")
+    names = re.findall(r'directive\("(\w+)"', (SOURCE / "settings.cpp").read_text())
+    assert len(names) >= 5
+    for name in names:
+        assert re.search(rf"Description: \S[^:]* Syntax: {name} [^:]* Default: [^:]* Context: server "
+                         r"config(, virtual host)? Status: External Module: linger_module ",
+                         manual), name
+
+
+def test_the_readme_names_each_counter_and_directive():
+    readme = (places.ROOT / "README.md").read_text()
+    rows = [line for line in readme.splitlines() if line.startswith("| `Linger")]
+    for key in re.findall(r"^(Linger\w+) \(", lingerctl.print_of("--explain"), re.MULTILINE):
+        # In full, or as in: | `LingerQueue`, `…Peak`, `…Limit` |
+        names = [(f"`{key}`", "")] + [(f"`{key[:i]}`", f"`…{key[i:]}`") for i in range(7, len(key))]
+        assert any(start in row and end in row for row in rows for start, end in names), key
+    manual = (MAN / "mod_linger.7").read_text()
+    for name, default in re.findall(r"^\| `(Linger\w*) [^`]*` \| `([^`]+)` \|", readme, re.MULTILINE):
+        assert f".Cd {name} {default}\n" in manual, (name, default)
+
+
+@needs_mandoc
 def test_directives_are_all_there_with_their_range(sandbox):
     manual = text_of("mod_linger.7")
     for name in re.findall(r'directive\("(\w+)"', (SOURCE / "settings.cpp").read_text()):

@@ -3,10 +3,12 @@
 client gets it to the last byte, whatever made it and however it is read."""
 import contextlib
 import re
+import threading
+import time
 
 import pytest
 
-from harness import clients, h2, httpd_conf, offload, tls
+from harness import backend, clients, h2, httpd_conf, offload, tls
 from harness.httpd import content
 from harness.offload import BIG, Reader, body_of, wait_offloaded, wait_over
 from harness.stats import adds_up
@@ -55,7 +57,7 @@ KINDS = {
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("pace", ["steady", "bursts"])
+@pytest.mark.parametrize("pace", ["steady", "bursts", "drops"])
 def test_every_byte_arrives(site, offloads, transport, kind, pace):
     """A client that reads nothing until lingerd has its response. Would catch a byte that is lost,
     sent twice or out of order, and a goodbye of TLS that is missing."""
@@ -223,13 +225,62 @@ def test_the_freed_worker(sandbox, mpm):
         wait_offloaded(lingerd, 12)
         assert lingerd.counters()["LingerOffloadPending"] > 12 * 3_000_000
         assert clients.fetch(httpd.port) == (200, content("hello.txt"))
-        assert httpd.status()["BusyWorkers"] == "1"
+        wait_equal(lambda: httpd.status()["BusyWorkers"], "1", "busy workers")
         assert lingerd.counters()["LingerDelivered"] == 0
         for reader in readers:
             assert body_of(reader.read_all()) == WHOLE
     wait_over(lingerd)
     counters = lingerd.counters()
     assert (counters["LingerDelivered"], counters["LingerOffloadMemory"]) == (12, 0)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_early_hints(sandbox, mpm, transport):
+    """103 before the response, forwarded from a backend: both arrive, in order, at once. Would catch
+    a filter that takes the interim response for the last one."""
+    head = (b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n")
+    go_on = threading.Event()
+    with backend.interim(head, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(WHOLE) + WHOLE,
+                         go_on) as port:
+        httpd, lingerd = offload.site(
+            sandbox, mpm, modules=("proxy", "proxy_http"),
+            config=f"ProxyPass /hints http://127.0.0.1:{port}/\nProxyTimeout 60\n")
+        with Reader(httpd, clients.request("/hints"), transport) as client:
+            received = b""
+            while b"preload\r\n" not in received:
+                received += client.read()
+            assert received.startswith(b"HTTP/1.1 103 "), received
+            go_on.set()
+            wait_offloaded(lingerd, 1)
+            received += client.read_all("bursts")
+        interim, _, final = received.partition(b"\r\n\r\n")
+        assert b"103" in interim.split(b"\r\n")[0] and body_of(final) == WHOLE
+        wait_over(lingerd)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_server_sent_events(sandbox, mpm, transport):
+    """Proxied without a length: each event arrives before the next one is made. Would catch an event
+    that waits for the next one, or for the end."""
+    with backend.events(20) as (port, heard):
+        httpd, _ = offload.site(
+            sandbox, mpm, modules=("proxy", "proxy_http"),
+            config=f"ProxyPass /events http://127.0.0.1:{port}/ flushpackets=on\n")
+        with Reader(httpd, clients.request("/events"), transport) as client:
+            received, stamps = b"", []
+            for i in range(20):
+                while f"id: {i}\n\n".encode() not in received:
+                    chunk = client.read()
+                    assert chunk, received
+                    received += chunk
+                stamps.append(time.monotonic_ns())
+                heard.release()
+            received += client.read_all()
+        body = body_of(received)
+        made = [int(line.split()[1]) for line in body.split(b"\n") if line.startswith(b"data: ")]
+        assert len(made) == 20
+        for i in range(19):
+            assert made[i] <= stamps[i] <= made[i + 1], "an event and its arrival, then the next"
 
 
 # ---- mod_php ----

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """lingerd's side of deliveries, spoken to as an httpd child does: what contents it takes, what it
 does with hostile ones, and that restarts and stops lose no byte."""
-import fcntl
 import os
 import signal
 import socket
@@ -10,55 +9,15 @@ import time
 
 import pytest
 
-from harness import clients
+from harness import clients, places
 from harness.bystander import Bystander
+from harness.deliveries import BODY, SIZE, deliver, memfd, offer, small_pair
 from harness.record import (ACCEPTED, DELIVER, NO_ROOM, UNFIT, WELCOME, Child, record,
                             tcp_pair)
 from harness.stats import adds_up, deliveries_under_way, read_page
 from harness.waiting import wait_equal, wait_until
 
 MANY = int(os.environ.get("OFFLOAD_READERS", "2000"))
-SIZE = 3_000_000
-BODY = b"".join(b"%08d" % i for i in range(SIZE // 8))
-F_ADD_SEALS = 1033
-SEALED = 0x1 | 0x2 | 0x4 | 0x8  # SEAL, SHRINK, GROW, WRITE
-
-
-def memfd(data=BODY, seals=SEALED):
-    fd = os.memfd_create("rest", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    with open(fd, "wb", closefd=False) as file:
-        file.write(data)
-    if seals:
-        fcntl.fcntl(fd, F_ADD_SEALS, seals)
-    return fd
-
-
-def small_pair():
-    """(client, server) with little room in the kernel."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(1)
-        client = clients.connect(listener.getsockname()[1], 16384)
-        server, _ = listener.accept()
-    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
-    return client, server
-
-
-def offer(child, server, content, *, length=SIZE, stall_ms=60_000, **fields):
-    """lingerd's answer; `content` is closed here."""
-    answer = child.offer(server, content, length=length, stall_ms=stall_ms, **fields)
-    if content is not None:
-        os.close(content)
-    return answer
-
-
-def deliver(child, content, *, ticket=7, **fields):
-    """The client's end of a connection that comes with `content`, which is closed here."""
-    client, server = small_pair()
-    assert offer(child, server, content, ticket=ticket, **fields) == ACCEPTED
-    child.begin(ticket)
-    server.close()
-    return client
 
 
 def still_ours(client, server):
@@ -452,7 +411,8 @@ def test_readers_that_never_read(lingerd, child):
     assert deliveries_under_way(page) == MANY
     assert page["LingerOffloadMemory"] >= MANY * 400_000
     grown = resident_kb(lingerd.pid) - before
-    assert grown < 1024 + MANY, f"{grown} kB more for {MANY} readers"
+    if b"__sanitizer" not in places.LINGERD.read_bytes():  # which keeps what is freed for a while
+        assert grown < 1024 + MANY, f"{grown} kB more for {MANY} readers"
     for client in readers:
         clients.reset(client)
     wait_until(lambda: lingerd.counters()["LingerDeliveryAborted"] == MANY, "all are gone")

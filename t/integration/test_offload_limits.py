@@ -92,6 +92,40 @@ def test_memory_is_shared(sandbox, mpm):
         assert body_of(third.read_all()) == WHOLE
 
 
+@pytest.mark.parametrize("transport", ["plain", "1.3"])
+def test_refused_when_it_is_offered(sandbox, mpm, transport):
+    """There is room when the response begins, and none for the whole of it: lingerd says so, and the
+    worker sends it. Would catch a response that is lost with the refusal, and one over the limit."""
+    httpd, lingerd = offload.site(sandbox, mpm, "--offload-memory", "1M", workers=4)
+    with Reader(httpd, clients.request("/cgi/big"), transport) as client:
+        wait_until(lambda: lingerd.counters()["LingerOffloadsRefused"] == 1, "refused")
+        assert body_of(client.read_all("bursts")) == WHOLE
+    wait_over(lingerd)
+    counters = lingerd.counters()
+    assert counters["LingerOffloads"] == counters["LingerOffloadMemory"] == 0
+    assert counters["LingerRejected"] == 0
+    wait_equal(lambda: httpd.status()["LingerHandoffs"] >= 1, True, "the linger is lingerd's")
+    assert httpd.status()["LingerFallbacks"] == 0
+
+
+@pytest.mark.parametrize("path", ["/cgi/big", BIG])
+def test_no_descriptors_left(sandbox, mpm, path):
+    """lingerd is full of deliveries: no more of them, and none of those that it has is ended."""
+    httpd, lingerd = offload.site(sandbox, mpm, "--max-connections", "5", workers=8)
+    with Reader(httpd, clients.request(BIG)) as first, \
+            Reader(httpd, clients.request("/cgi/big"), "1.3") as second:
+        wait_offloaded(lingerd, 2)
+        with Reader(httpd, clients.request(path), "1.3") as third:
+            assert body_of(third.read_all("bursts")) == WHOLE
+        for _ in range(10):
+            assert clients.fetch(httpd.port) == (200, content("hello.txt"))
+        for reader in (first, second):
+            assert body_of(reader.read_all()) == WHOLE
+    wait_over(lingerd)
+    counters = lingerd.counters()
+    assert (counters["LingerOffloads"], counters["LingerDelivered"]) == (2, 2)
+
+
 # ---- Directives ----
 
 def test_offload_close(sandbox, mpm):
@@ -251,6 +285,33 @@ def test_lingerd_dies_while_the_response_is_made(sandbox, mpm, transport):
         wait_until(lambda: httpd.access_log.matching("/cgi/late"), "httpd is through with it")
         threading.Event().wait(3)
         assert body_of(client.read_all()) == WHOLE
+
+
+@pytest.mark.parametrize("transport", ["plain", "1.3"])
+def test_lingerd_is_stopped_when_it_is_offered(sandbox, mpm, transport):
+    """No answer: the worker sends the response, and lingerd, when it goes on, doesn't. Would catch two
+    that send, and a worker that waits for lingerd for ever."""
+    httpd, lingerd = offload.site(sandbox, mpm)
+    httpd.allowed_lines.append("lingerd is busy|lingerd is back")
+    script = httpd.directory / "cgi" / "late"
+    written, gate = (httpd.directory / "run" / name for name in ("written", "gate"))
+    script.write_text("#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\n"
+                      f"cat {httpd.directory}/www/4m.bin\n"
+                      f"touch {written}\n"
+                      f"while [ ! -e {gate} ]; do sleep 0.02; done\n")
+    script.chmod(0o755)
+    with Reader(httpd, clients.request("/cgi/late"), transport) as client:
+        wait_until(written.exists, "httpd has it all, although nobody reads")
+        lingerd.pause()
+        gate.touch()
+        wait_until(lambda: httpd.access_log.matching("/cgi/late"), "httpd is through with it")
+        wait_until(lambda: httpd.error_log.matching("lingerd is busy"), "the worker gives up")
+        received = b"".join(client.read(50_000) for _ in range(10))
+        lingerd.resume()
+        assert body_of(received + client.read_all()) == WHOLE
+    wait_over(lingerd)
+    counters = lingerd.counters()
+    assert counters["LingerOffloads"] == counters["LingerOffloadMemory"] == 0
 
 
 class OlderLingerd:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pages that operators and their agents read: right while lingerd is up, busy, down and back, and
 in the way of nothing else that reads server-status."""
+import concurrent.futures
+import contextlib
 import html.parser
 import http.client
 import json
@@ -10,7 +12,7 @@ import subprocess
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from harness import clients
+from harness import clients, places
 from harness.waiting import wait_until
 
 OPS = """
@@ -151,6 +153,24 @@ def test_access_is_httpds(site):
     assert ask(httpd, method="POST")[0] == 404  # as mod_status answers
 
 
+def test_the_shipped_configuration_shows_it_to_local_clients_only(sandbox):
+    """mod_remoteip lends us an address that isn't local."""
+    shipped = (places.ROOT / "conf" / "linger.conf").read_text()
+    httpd = sandbox.httpd("event", ports=("ops",), modules=("remoteip",),
+                          socket_path=sandbox.directory / "no.sock",
+                          config=shipped + "RemoteIPHeader X-Client\n"
+                                           "RemoteIPInternalProxy 127.0.0.1\nListen 127.0.0.1:@ops@\n")
+    httpd.allowed_lines += [DENIED_LINE, DOWN_LINE]
+
+    def status_for(client):
+        connection = http.client.HTTPConnection("127.0.0.1", httpd.ports["ops"], timeout=20)
+        connection.request("GET", "/linger-status", headers={"X-Client": client} if client else {})
+        with contextlib.closing(connection):
+            return connection.getresponse().status
+    assert status_for(None) == 200
+    assert status_for("192.0.2.1") == 403
+
+
 def test_openmetrics(site):
     """Read by the reference parser, which is strict about names, suffixes and the end."""
     httpd, lingerd = site
@@ -213,6 +233,63 @@ def test_each_state_is_told_everywhere(sandbox):
         return lingerd.counters()["LingerTotal"] > 0
     wait_until(handed_off, "hand-offs resume")
     wait_until(lambda: httpd.error_log.matching(BACK_LINE), "the log says that it is back")
+
+
+def test_a_lingerd_that_is_up_but_refuses_httpd(sandbox):
+    """'up' alone would be the wrong news: why httpd can't use it is on the page, in words."""
+    lingerd = sandbox.lingerd("--allow-user", "nobody")
+    lingerd.allowed_lines.append("allow-user doesn't name this user")
+    httpd = sandbox.httpd("event", lingerd=lingerd, ports=("ops",), config=OPS)
+    httpd.allowed_lines.append(r"\[linger:warn\] .*lingerd denied")
+    with clients.late_closer(httpd.port)[0]:
+        wait_until(lambda: httpd.status()["LingerFallbacksDenied"] == 1, "the fallback is counted")
+    page = httpd.status_page()
+    assert "lingerd is up</b>" in page and "httpd's last hand-off was denied: see lingerd's " in page
+    told = json.loads(text_of(httpd, "?json"))
+    assert told["state"] == "up" and told["obstacle"].startswith("httpd's last hand-off was denied")
+
+
+@pytest.mark.parametrize("given, used", [("refresh=0", 1), ("refresh=-5", 1), ("refresh=soon", 1),
+                                         ("refresh=", 1), ("refresh", None), ("refresh=1e9", 1),
+                                         ("refresh=99999999999999999999", 86400),
+                                         ("x=1&refresh=7&refresh=9", 7), ("arefresh=7", None),
+                                         ("refresh=3%22%3E%3Cscript%3E", 3), ("", None)])
+def test_a_refresh_that_makes_no_sense(site, given, used):
+    """Never an error, never a page that reloads itself without a pause, never what was given."""
+    httpd, _ = site
+    page = text_of(httpd, "?" + given)
+    found = re.search(r'http-equiv="refresh" content="(\d+)"', page)
+    assert (found and int(found[1])) == used
+    assert "<script" not in page
+
+
+@pytest.mark.parametrize("query", ["", "?auto", "?json", "?metrics", "?refresh=5"])
+def test_head_has_the_heads_of_get(site, query):
+    httpd, _ = site
+    status, headers, text = ask(httpd, query, method="HEAD")
+    assert (status, text) == (200, "")
+    got = ask(httpd, query)[1]
+    for name in ("Content-Type", "Cache-Control", "Vary"):
+        assert headers[name] == got[name], name
+
+
+def test_many_ask_at_once(site):
+    """Each gets a whole answer that adds up, while connections come and go."""
+    httpd, lingerd = site
+
+    def one(number):
+        if number % 4 == 0:
+            clients.late_closer(httpd.port)[0].close()
+        told = json.loads(text_of(httpd, "?json"))
+        text = text_of(httpd, "?metrics")
+        assert text.endswith("\n# EOF\n") and told["state"] == "up"
+        list(text_string_to_metric_families(text))
+        ends = ("ClosedByClient", "ClosedByReset", "ClosedIdle", "ClosedCap", "Evicted", "Queue")
+        assert told["LingerTotal"] == sum(told["Linger" + end] for end in ends)
+        return True
+    with concurrent.futures.ThreadPoolExecutor(12) as threads:
+        assert all(threads.map(one, range(120)))
+    wait_until(lambda: lingerd.queue() == 0, "nothing is left")
 
 
 def test_the_charts_show_what_happened(sandbox):

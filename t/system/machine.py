@@ -4,9 +4,11 @@ process, in namespaces of its own (systemd-nspawn). Its network is a loopback of
 thread of the test may enter."""
 import contextlib
 import ctypes
+import functools
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import zlib
@@ -19,16 +21,16 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # As small as it gets with systemd as init and a stock apache2. man-db and its like are left out:
 # dpkg's triggers for them would take longer than the tests.
 PACKAGES = "systemd,systemd-sysv,dbus,apache2,iproute2,procps,curl"
-MIRROR = os.environ.get("DEBIAN_MIRROR", "http://deb.debian.org/debian")
-
+_IS_UP = "/run/machine-is-up"
 _REBOOT = 133  # the exit status of systemd-nspawn --keep-unit
 # nspawn clears its own directory in /run at the end, and refuses to where that is on a disk.
 _NSPAWN = ('mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn && '
            'exec "$0" "$@"')
 
+_CLONE_NEWNS = 0x00020000
 _CLONE_NEWNET = 0x40000000
+_PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
-
 
 _HOSTS_NETWORK = os.open("/proc/self/ns/net", os.O_RDONLY)
 
@@ -52,6 +54,62 @@ def _suite():
     return words["VERSION_CODENAME"].strip('"')
 
 
+def _mirror(suite):
+    """Where this machine gets its own packages."""
+    told = os.environ.get("DEBIAN_MIRROR") or subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages",
+         f"Codename: {suite}", "Component: main"],
+        capture_output=True, text=True, check=False).stdout
+    return (told.split() or ["http://deb.debian.org/debian"])[0]
+
+
+@functools.cache
+def _own_mounts():
+    """What is mounted from here on is this process's alone, and goes when it does, however it ends."""
+    if _LIBC.unshare(_CLONE_NEWNS) != 0:
+        raise CannotBoot(f"no mount namespace: {os.strerror(ctypes.get_errno())}")
+    done = subprocess.run(["mount", "--make-rprivate", "/"], capture_output=True, text=True,
+                          check=False)
+    if done.returncode:  # in a chroot, for one
+        raise CannotBoot("no mounts of its own: " + done.stderr.strip().splitlines()[0])
+
+
+def _own_groups(name):
+    """Control groups below this process's own: a machine's systemd looks into its groups for
+    processes, and wouldn't know those of a machine beside it."""
+    made = []
+    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+        _, kind, own = line.split(":", 2)
+        for hierarchy in {"name=systemd": ["systemd"], "": ["unified", "."]}.get(kind, []):
+            parent = pathlib.Path(f"/sys/fs/cgroup/{hierarchy}{own}")
+            if (parent / "cgroup.procs").exists():
+                with contextlib.suppress(OSError):
+                    (parent / name).mkdir()
+                    made.append(parent / name)
+    return made
+
+
+def _remove_groups(groups):
+    for group in groups:
+        for path, _, _ in os.walk(group, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+
+
+def _debootstrap(root, packages):
+    # With mounts of its own: it makes some in there, and it may be interrupted.
+    command = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={packages}",
+               _suite(), str(root), _mirror(_suite())]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              check=False, timeout=300)
+    except subprocess.TimeoutExpired:
+        raise CannotBoot("debootstrap has no Debian root after 5 minutes") from None
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip().splitlines() or ["no reason given"]
+        raise CannotBoot(f"debootstrap makes no Debian root: {said[-1]}")
+
+
 def debian_root(packages=PACKAGES):
     """A bare Debian with some packages, made once and kept below build/."""
     root = BUILD / f"root-{_suite()}-{zlib.crc32(packages.encode()):08x}"
@@ -59,13 +117,11 @@ def debian_root(packages=PACKAGES):
         return root
     BUILD.mkdir(parents=True, exist_ok=True)
     partial = pathlib.Path(tempfile.mkdtemp(prefix="debootstrap.", dir=BUILD))
-    done = subprocess.run(["debootstrap", "--variant=minbase", f"--include={packages}", _suite(),
-                           str(partial), MIRROR], stdin=subprocess.DEVNULL, capture_output=True,
-                          text=True, check=False)
-    if done.returncode:
-        shutil.rmtree(partial)
-        raise CannotBoot("debootstrap makes no Debian root: "
-                         + (done.stdout + done.stderr).strip().splitlines()[-1])
+    try:
+        _debootstrap(partial, packages)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     partial.chmod(0o755)
     with contextlib.suppress(OSError):  # somebody else's may be there by now
         partial.rename(root)
@@ -86,10 +142,12 @@ class Machine:
             raise CannotBoot("not root")
         if missing_tools():
             raise CannotBoot("no " + ", no ".join(missing_tools()))
+        _own_mounts()
         lower = debian_root()
         self._directory = pathlib.Path(tempfile.mkdtemp(prefix="machine-", dir=BUILD))
         self.root = self._directory / "root"
         self.console = self._directory.with_name(self._directory.name + ".console")
+        self._groups = _own_groups(self._directory.name)
         self._nspawn = None
         self.leader = None
         try:
@@ -117,11 +175,20 @@ class Machine:
         with open(self.console, "ab") as console:
             self._nspawn = subprocess.Popen(
                 ["unshare", "--mount", "sh", "-c", _NSPAWN, "systemd-nspawn", "-q",
-                 "--register=no", "--keep-unit", "-M", self._directory.name.replace("_", "-"),
+                 "--register=no", "--keep-unit", "-M", self._directory.name.replace("_", "x"),
                  "-D", str(self.root), "--console=pipe", "--private-network",
-                 *(["--boot"] if self._systemd else ["--as-pid2", "sleep", "infinity"])],
-                stdin=subprocess.DEVNULL, stdout=console, stderr=console)
+                 *(["--boot"] if self._systemd else
+                   ["--as-pid2", "sh", "-c", f": >{_IS_UP}; exec sleep infinity"])],
+                stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                preexec_fn=self._become_nspawn)
         self._wait_running()
+
+    def _become_nspawn(self):
+        """In the new process: it ends with its parent, and is in groups of its own."""
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        for group in self._groups:
+            with contextlib.suppress(OSError):
+                (group / "cgroup.procs").write_text("0")
 
     def _wait_running(self):
         def running():
@@ -145,7 +212,8 @@ class Machine:
 
     def _is_up(self):
         if not self._systemd:
-            return self.run("true", check=False).returncode == 0
+            # nspawn's first child isn't the machine yet, and goes.
+            return self.run("test", "-e", _IS_UP, check=False).returncode == 0
         state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
         return state in ("running", "degraded")
 
@@ -196,13 +264,4 @@ class Machine:
             subprocess.run(["umount", "-l", str(mounted)], capture_output=True, check=False)
         self._directory.rmdir()
         self.console.unlink(missing_ok=True)
-        for group in pathlib.Path("/sys/fs/cgroup").glob("*/payload"):
-            _remove_groups(group)
-            _remove_groups(group.with_name("supervisor"))
-
-
-def _remove_groups(group):
-    """The control groups that nspawn leaves where no systemd has given it one."""
-    for path, _, _ in os.walk(group, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
+        _remove_groups(self._groups)

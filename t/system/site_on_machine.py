@@ -100,6 +100,34 @@ class Site:
                                            check=False).stdout,
                           self.journal()[-3000:], self.error_log()[-3000:]))
 
+    @contextlib.contextmanager
+    def lingering(self, count):
+        """`count` sockets linger, half of them still sent to. At the end each of them is still there,
+        is read from, and ends as its client wants."""
+        conf = self.machine.root / "etc/apache2/conf-enabled/long.conf"
+        conf.write_text("LingerTimeout 60\nLingerTime 60\n")
+        self.machine.run("systemctl", "reload", "apache2")
+        with contextlib.ExitStack() as stack:
+            held = []
+            while len(held) < count:
+                # In portions that fit into the socket between the two, however busy this host is.
+                held += [stack.enter_context(clients.late_closer(80)[0]) for _ in range(100)]
+                wait_until(lambda: self.counter("LingerQueue") >= len(held), "the queue")
+            stack.enter_context(clients.Tricklers(held[::2], every=0.2))
+            before = self.status()
+            yield
+            self.wait_up()
+            after = self.status()
+            assert after["LingerQueue"] >= count
+            assert after["LingerTotal"] >= before["LingerTotal"]
+            for client in held:  # an RST would show here
+                client.send(b"x")
+        wait_until(lambda: self.counter("LingerClosedByClient") >= count,
+                   lambda: f"each ends in its own way: {self.status()}")
+        assert self.counter("LingerClosedByReset") == before["LingerClosedByReset"]
+        conf.unlink()
+        self.machine.run("systemctl", "reload", "apache2")
+
     def late_closer(self, path="/", stay=0.0):
         """Reads a whole response and closes after a moment: something to linger for."""
         with clients.connect(80) as client:

@@ -8,6 +8,7 @@ from load import Load
 from site_on_machine import RUN, SERVICE, SOCKET
 
 PAGE = b"".join(b"%08d" % i for i in range(2048))
+LINGERING = 500
 ADMINS = "# the admin's\nmax-time = 33\n"
 
 # What changes on any system, or is the package manager's own business.
@@ -51,14 +52,14 @@ def test_install(site, untouched):
 
 
 def test_upgrade_under_load(site, config):
-    """Would catch an upgrade that costs a client its response, goes on with the old program, closes
-    the socket, or writes over the admin's configuration."""
+    """Would catch an upgrade that costs a client its response, drops what lingers, goes on with the
+    old program, closes the socket, or writes over the admin's configuration."""
     config.write_text(ADMINS)
     linger_conf = site.machine.root / "etc/apache2/mods-available/linger.conf"
     with linger_conf.open("a") as file:
         file.write("LingerTimeout 6\n")
     before, pid = site.machine.show(SOCKET, "ActiveEnterTimestampMonotonic"), site.wait_pid()
-    with Load("/page", PAGE) as load:
+    with site.lingering(LINGERING), Load("/page", PAGE) as load:
         wait_until(lambda: load.whole > 50, "load")
         site.install("newer-lingerd*.deb")
         site.wait_pid(other_than=pid)

@@ -102,6 +102,8 @@ TEST(CommandLine, prints_help_and_version) {
 
 TEST(CommandLine, checks_the_configuration) {
   CHECK(parsed({"--check-config"}).action == Action::kCheckConfig);
+  CHECK(!parsed({}).takeover);
+  CHECK(parsed({"--takeover"}).takeover);
 }
 
 TEST(CommandLine, remembers_where_the_file_is_whatever_the_directory_becomes) {

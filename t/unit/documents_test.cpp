@@ -56,7 +56,8 @@ TEST(Documents, help_names_every_option_its_value_default_and_text) {
     if (!info.default_value.empty()) entry += " Default: " + std::string(info.default_value) + ".";
     CHECK_TEXT(mentions(help, entry), entry.c_str());
   }
-  for (const char* flag : {"--config FILE", "--check-config", "--version", "--help"}) {
+  for (const char* flag :
+       {"--config FILE", "--takeover", "--check-config", "--version", "--help"}) {
     CHECK_TEXT(mentions(help, flag), flag);
   }
   CHECK(mentions(help, kDefaultConfigPath));

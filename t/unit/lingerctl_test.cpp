@@ -28,6 +28,8 @@ Report report_of(std::uint64_t queue, std::uint64_t limit) {
   c[D::kQueueLimit] = limit;
   c[D::kTotal] = 5'000;
   c[D::kUptimeSeconds] = 7'200;
+  c[D::kPeers] = 4;
+  report.daemon.snapshot.started_ns = kNow - 7'200 * kSecond;
   return report;
 }
 
@@ -37,6 +39,12 @@ Report down(StatsProblem why, const std::string& problem) {
   report.daemon.why = why;
   report.daemon.problem = problem;
   return report;
+}
+
+// A sample of `back` slots ago.
+void sample(Report& report, std::uint64_t back, RingSample sample) {
+  sample.slot = kNow / kSecond / kRingSeconds - back;
+  report.daemon.snapshot.ring[sample.slot % kRingSamples] = sample;
 }
 
 CheckLimits limits(const char* text) {
@@ -64,23 +72,41 @@ TEST_GROUP(Limits){};
 
 TEST(Limits, a_list_or_one_number) {
   const CheckLimits one = limits("80%");
-  CHECK_EQUAL(80U, *one.queue_percent);
+  CHECK_EQUAL(8'000U, *one.queue);
   CHECK_FALSE(one.evicted.has_value());
-  const CheckLimits list = limits("queue=50,evicted=1,rejected=10");
-  CHECK_EQUAL(50U, *list.queue_percent);
+  const CheckLimits list = limits("queue=50,fallbacks=0.25%,evicted=1,rejected=10,peers=2");
+  CHECK_EQUAL(5'000U, *list.queue);
+  CHECK_EQUAL(25U, *list.fallbacks);
   CHECK_EQUAL(1U, *list.evicted);
   CHECK_EQUAL(10U, *list.rejected);
+  CHECK_EQUAL(2U, *list.peers);
+}
+
+TEST(Limits, what_is_not_named_stays_and_off_turns_off) {
+  CheckLimits limits;
+  STRCMP_EQUAL("", parse_limits(kDefaultWarn, limits).c_str());
+  STRCMP_EQUAL("", parse_limits("50,evicted=off", limits).c_str());
+  CHECK_EQUAL(5'000U, *limits.queue);
+  CHECK_EQUAL(100U, *limits.fallbacks);
+  CHECK_FALSE(limits.evicted.has_value());
+  CHECK_FALSE(parse_limits("10,evicted=x", limits).empty());
+  CHECK_EQUAL(5'000U, *limits.queue);
 }
 
 TEST(Limits, each_problem_names_what_was_given) {
   CHECK_TRUE(has(problem_of("lots"), "'lots' is not a percentage"));
   CHECK_TRUE(has(problem_of("101"), "'101' is not a percentage"));
   CHECK_TRUE(has(problem_of("-1"), "'-1' is not a percentage"));
+  CHECK_TRUE(has(problem_of("100.01"), "'100.01' is not a percentage"));
+  CHECK_TRUE(has(problem_of("1.234"), "'1.234' is not a percentage"));
+  CHECK_TRUE(has(problem_of("1."), "'1.' is not a percentage"));
+  CHECK_TRUE(has(problem_of(".5"), "'.5' is not a percentage"));
   CHECK_TRUE(has(problem_of(""), "'' is not a percentage"));
   CHECK_TRUE(has(problem_of("80,"), "'' is not a percentage"));
   CHECK_TRUE(has(problem_of("evicted=x"), "'evicted=x' is not a whole number"));
   CHECK_TRUE(has(problem_of("evicted=5%"), "'evicted=5%' is not a whole number"));
-  CHECK_TRUE(has(problem_of("length=5"), "'length' is not queue, evicted or rejected"));
+  CHECK_TRUE(
+      has(problem_of("length=5"), "'length' is not queue, fallbacks, evicted, rejected or peers"));
 }
 
 TEST_GROUP(Check){};
@@ -88,8 +114,12 @@ TEST_GROUP(Check){};
 TEST(Check, ok_is_one_line_with_performance_data) {
   const CheckResult result = check_default(report_of(10, 1'000));
   CHECK_TRUE(CheckStatus::kOk == result.status);
-  CHECK_TRUE(has(result.line, "LINGERD OK - up for 2 h, queue 10 of 1,000 (1.0%) | "));
-  CHECK_TRUE(has(result.line, "| queue=10;800;950;0;1000 oldest=0.000s taken_over=5000c"));
+  CHECK_TRUE(has(result.line,
+                 "LINGERD OK - up for 2 h, queue 10 of 1,000 (1.0%), 4 processes of httpd "
+                 "connected | queue=10;800;950;0;1000 oldest=0.000s taken_over=5000c "
+                 "rescued=0c evicted=0c rejected=0c fallbacks=0c "
+                 "evicted_lately=0;1;;0 rejected_lately=0;;;0 "
+                 "fallback_share=0.00%;1.00;;0;100 peers=4;;;0"));
   CHECK_FALSE(has(result.line, "\n"));
 }
 
@@ -100,24 +130,41 @@ TEST(Check, the_queues_share_decides) {
   CHECK_TRUE(CheckStatus::kCritical == check_default(report_of(950, 1'000)).status);
 }
 
-TEST(Check, evictions_and_rejections_by_their_limits) {
+// What was counted before the ring began is history: a check that warns of it would for ever.
+TEST(Check, evictions_and_rejections_of_the_last_ten_minutes_by_their_limits) {
   Report report = report_of(1, 1'000);
-  report.daemon.snapshot.counters[D::kEvicted] = 3;
-  report.daemon.snapshot.counters[D::kRejected] = 3;
+  sample(report, 100, {.evicted = 7, .rejected = 5});
+  sample(report, 0, {.evicted = 7, .rejected = 5});
   CHECK_TRUE(CheckStatus::kOk == check_default(report).status);
+  sample(report, 50, {.evicted = 9, .rejected = 6});
+  sample(report, 0, {.evicted = 10, .rejected = 7});
+  const CheckResult result = check_default(report);
+  CHECK_TRUE(CheckStatus::kWarning == result.status);
+  CHECK_TRUE(has(result.line, "LINGERD WARNING - 3 evicted in 10 minutes, up for "));
+  CHECK_TRUE(has(result.line, " evicted_lately=3;1;;0 rejected_lately=2;;;0 "));
   CHECK_TRUE(CheckStatus::kWarning == check(report, limits("evicted=3"), {}).status);
+  CHECK_TRUE(CheckStatus::kOk == check(report, limits("evicted=4"), {}).status);
   CHECK_TRUE(CheckStatus::kCritical == check(report, {}, limits("rejected=2")).status);
 }
 
-TEST(Check, evictions_of_the_last_ten_minutes_are_a_warning) {
+TEST(Check, the_share_of_fallbacks_of_the_last_ten_minutes) {
   Report report = report_of(1, 1'000);
-  report.daemon.snapshot.counters[D::kEvicted] = 3;
-  const std::uint64_t slot = kNow / kSecond / kRingSeconds;
-  auto& ring = report.daemon.snapshot.ring;
-  ring[0] = {slot - 10, 1'000, 4'000};
-  CHECK_TRUE(CheckStatus::kWarning == check_default(report).status);
-  ring[0].slot = slot - kRingSamples;
-  CHECK_TRUE(CheckStatus::kOk == check_default(report).status);
+  sample(report, 100, {.total = 1'000, .fallbacks = 500});
+  sample(report, 1, {.total = 1'990, .fallbacks = 510});
+  const CheckResult result = check_default(report);
+  CHECK_TRUE(CheckStatus::kWarning == result.status);
+  CHECK_TRUE(has(result.line, "1.00% of httpd's connections fell back in 10 minutes"));
+  CHECK_TRUE(has(result.line, " fallback_share=1.00%;1.00;;0;100 "));
+  CHECK_TRUE(CheckStatus::kOk == check(report, limits("fallbacks=1.01"), {}).status);
+  CHECK_TRUE(CheckStatus::kCritical == check(report, {}, limits("fallbacks=0.5")).status);
+}
+
+TEST(Check, too_few_peers) {
+  Report report = report_of(1, 1'000);
+  CHECK_TRUE(CheckStatus::kOk == check(report, limits("peers=4"), {}).status);
+  CHECK_TRUE(CheckStatus::kCritical == check(report, {}, limits("peers=5")).status);
+  report.daemon.snapshot.counters[D::kPeers] = 0;
+  CHECK_TRUE(has(check_default(report).line, "no httpd connected"));
 }
 
 TEST(Check, busy_and_down_are_critical) {

@@ -160,7 +160,8 @@ TEST(Options, pidfile_is_an_absolute_path) {
 }
 
 TEST(Options, that_dont_exist_are_named) {
-  for (const char* key : {"max_time", "Max-Time", "config", "check-config", "version", "help"}) {
+  for (const char* key :
+       {"max_time", "Max-Time", "config", "takeover", "check-config", "version", "help"}) {
     check_refused(key, "1",
                   "--" + std::string(key) + ": there is no such option; lingerd --help lists them");
   }

@@ -49,12 +49,20 @@ TEST(Record, carries_nothing_but_what_it_says) {
   LONGS_EQUAL(64, record.size);
   LONGS_EQUAL(1, record.version);
   LONGS_EQUAL(0, record.flags);
-  LONGS_EQUAL(0, record.pad);
+  LONGS_EQUAL(0, record.fallbacks);
   LONGS_EQUAL(0, record.keepalives);
   UNSIGNED_LONGLONGS_EQUAL(0, record.ticket);
   UNSIGNED_LONGLONGS_EQUAL(0, record.content_offset);
   UNSIGNED_LONGLONGS_EQUAL(0, record.content_length);
   LONGS_EQUAL(0, record.stall_ms);
+}
+
+TEST(Record, tells_of_fallbacks) {
+  Handoff handoff = kHandoff;
+  handoff.fallbacks = 4'000'000'000U;
+  Handoff out;
+  check_result(DecodeResult::kOk, decode(bytes_of(encode(handoff)), out));
+  UNSIGNED_LONGS_EQUAL(4'000'000'000U, out.fallbacks);
 }
 
 TEST(Record, begins_with_its_magic_version_and_size_as_the_contract_says) {

@@ -3,6 +3,7 @@
 // broken by what a path or a help text contains.
 #include "lingerd/report.h"
 
+#include <limits>
 #include <set>
 #include <string>
 #include <string_view>
@@ -275,6 +276,43 @@ TEST(Html, recent_fallbacks_are_in_the_head) {
   CHECK_TRUE(has(html_section(report), "1,234 fallbacks in the last 10 minutes</p>"));
 }
 
+TEST(Html, why_httpd_cannot_use_a_lingerd_that_is_up) {
+  Report report = report_in(Liveness::kUp);
+  report.obstacle = "httpd may not use it";
+  CHECK_TRUE(has(html_section(report), "linger-note\">httpd may not use it</p>"));
+  CHECK_TRUE(has(json(report), "\"obstacle\": \"httpd may not use it\""));
+  report.daemon.liveness = Liveness::kDown;  // there the reason is another one
+  CHECK_FALSE(has(html_section(report), "httpd may not use it"));
+}
+
+TEST(Html, recent_evictions_are_in_the_head) {
+  Report report = report_in(Liveness::kUp);
+  CHECK_FALSE(has(html_section(report), "evicted in the last 10 minutes"));
+  auto& ring = report.daemon.snapshot.ring;
+  ring[(kRunningSlot - 9) % kRingSamples] = {.slot = kRunningSlot - 9, .evicted = 70};
+  ring[(kRunningSlot - 3) % kRingSamples] = {.slot = kRunningSlot - 3, .evicted = 72};
+  CHECK_TRUE(has(html_section(report), ">2 evicted in the last 10 minutes: raise"));
+}
+
+// Before the first connection, and after so many that numbers grow wide.
+TEST(Html, nothing_yet_and_very_much) {
+  Report report = report_in(Liveness::kUp);
+  report.daemon.snapshot.counters = {};
+  report.module = ModuleCounters{};
+  std::string text = html_section(report);
+  CHECK_TRUE(has(text, "no socket has been taken over yet"));
+  CHECK_TRUE(has(text, "no httpd connected"));
+  CHECK_TRUE(has(text, "of which 0 linger now"));
+  CHECK_FALSE(has(text, "nan"));
+  CHECK_FALSE(has(text, "A hand-off takes"));
+  for (auto& value : report.daemon.snapshot.counters.array()) value = 1'000'000'000'000;
+  for (auto& value : report.module->array()) value = 1'000'000'000'000;
+  text = html_section(report);
+  CHECK_TRUE(has(text, "1,000,000,000,000"));
+  CHECK_TRUE(has(text, "width=\"100\""));
+  CHECK_TRUE(has(text, "linger-near"));
+}
+
 TEST_GROUP(SeriesOfRings){};
 
 TEST(SeriesOfRings, queue_has_gaps_module_has_zeros) {
@@ -310,6 +348,31 @@ TEST(SeriesOfRings, a_restart_is_a_gap_not_a_huge_rate) {
   const Series rate = taken_over_series(report);
   CHECK_EQUAL(20.0, *rate[kSeriesLength - 2]);
   CHECK_FALSE(rate.back().has_value());
+}
+
+TEST(SeriesOfRings, recent_is_what_was_added_in_the_ring) {
+  Report report = report_in(Liveness::kUp);
+  const auto sample = [&](std::uint64_t slot, std::uint64_t evicted) {
+    report.daemon.snapshot.ring[slot % kRingSamples] = {.slot = slot, .evicted = evicted};
+  };
+  const auto recently = [&] { return recent(report, &RingSample::evicted); };
+  CHECK_EQUAL(0U, recently());
+  sample(kRunningSlot - 50, 100);
+  CHECK_EQUAL(0U, recently());  // nobody knows when those were
+  sample(kRunningSlot - 40, 103);
+  sample(kRunningSlot, 104);
+  CHECK_EQUAL(4U, recently());
+  sample(kRunningSlot - 20, 2);  // another lingerd, that began with none
+  sample(kRunningSlot, 5);
+  CHECK_EQUAL(8U, recently());
+}
+
+TEST(SeriesOfRings, recent_counts_from_zero_if_lingerd_began_in_the_ring) {
+  Report report = report_in(Liveness::kUp);
+  report.daemon.snapshot.started_ns = (kRunningSlot - 3) * kSlot + kSecond;
+  report.daemon.snapshot.ring[(kRunningSlot - 2) % kRingSamples] = {.slot = kRunningSlot - 2,
+                                                                    .evicted = 7};
+  CHECK_EQUAL(7U, recent(report, &RingSample::evicted));
 }
 
 // A host that booted a moment ago: there are no slots ten minutes back.
@@ -369,6 +432,23 @@ TEST(Words, numbers) {
   CHECK_TRUE("18 EB" == bytes_text(UINT64_MAX));
 }
 
+// What a page holds that something else than lingerd has written.
+TEST(Words, absurd_numbers_are_still_numbers) {
+  CHECK_TRUE(0 == whole_number(-1));
+  CHECK_TRUE(0 == whole_number(std::numeric_limits<double>::quiet_NaN()));
+  CHECK_TRUE(3 == whole_number(2.5));
+  CHECK_TRUE(UINT64_MAX == whole_number(2e19));
+  CHECK_TRUE("18,446,744,073,709,551,615" == rate_text(1e300));
+  Report report = report_in(Liveness::kUp);
+  for (std::size_t i = 0; i < kRingSamples; ++i) {
+    const std::uint64_t slot = kRunningSlot - 1 - i;
+    const std::uint64_t absurd = i % 2 == 0 ? UINT64_MAX : 0;
+    report.daemon.snapshot.ring[slot % kRingSamples] = {slot, absurd, absurd};
+  }
+  report.module.reset();
+  CHECK_TRUE(has(html_section(report), "18,446,744,073,709,551,615"));
+}
+
 TEST(Words, durations) {
   CHECK_TRUE("0 s" == duration_text(0));
   CHECK_TRUE("35 ms" == duration_text(35));
@@ -377,6 +457,7 @@ TEST(Words, durations) {
   CHECK_TRUE("1 min" == duration_text(60'000));
   CHECK_TRUE("2 min 5 s" == duration_text(125'000));
   CHECK_TRUE("3 d 4 h" == duration_text((3 * 24 + 4) * 3'600'000ULL));
+  CHECK_TRUE("1,234 d" == duration_text((1'234 * 24 + 4) * 3'600'000ULL));
 }
 
 TEST(Words, shares) {
@@ -394,6 +475,7 @@ TEST(Words, processes_freed) {
   CHECK_TRUE("less than 0.1 of a process" == processes_text(50, 100));
   CHECK_TRUE("the time of 1 process" == processes_text(100'000, 100));
   CHECK_TRUE("the time of 12.3 processes" == processes_text(1'230'000, 100));
+  CHECK_TRUE("the time of 12,345 processes" == processes_text(1'234'567'000, 100));
 }
 
 TEST_GROUP(ModuleRingShared){};

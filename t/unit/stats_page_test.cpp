@@ -227,6 +227,16 @@ TEST(Ring, keeps_a_slots_longest_queue_and_last_total) {
   check(5'000, 9, 30);
 }
 
+TEST(Ring, keeps_the_totals_that_a_check_wants_lately) {
+  counters[DaemonCounter::kEvicted] = 1;
+  counters[DaemonCounter::kRejected] = 2;
+  counters[DaemonCounter::kFallbacksReported] = 3;
+  publish(5'000, 3, 10);
+  UNSIGNED_LONGLONGS_EQUAL(1, at(5'000).evicted);
+  UNSIGNED_LONGLONGS_EQUAL(2, at(5'000).rejected);
+  UNSIGNED_LONGLONGS_EQUAL(3, at(5'000).fallbacks);
+}
+
 TEST(Ring, a_new_slot_begins_with_the_queue_of_now) {
   publish(5'000, 9, 20);
   publish(5'005, 1, 21);

@@ -3,7 +3,9 @@
 #include "lingerd/stats_reader.h"
 
 #include <fcntl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -71,6 +73,19 @@ TEST(StatsReader, alive_and_fresh_is_up) {
   CHECK_EQUAL(7U, status.snapshot.counters[DaemonCounter::kQueue]);
   CHECK_EQUAL(4711U, status.snapshot.pid);
   CHECK_TRUE(status.problem.empty());
+}
+
+// systemd listens while lingerd isn't running: nothing is wrong yet.
+TEST(StatsReader, without_a_page_the_socket_is_looked_for) {
+  CHECK_TRUE(read().problem.starts_with("there is no " + path));
+  const std::string socket_path = directory + "/s";
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  socket_path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const UniqueFd listener(socket(AF_UNIX, SOCK_SEQPACKET, 0));
+  CHECK_EQUAL(0, bind(listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address));
+  STRCMP_CONTAINS(".stats: not running, but its socket is there", read().problem.c_str());
+  unlink(socket_path.c_str());
 }
 
 TEST(StatsReader, alive_and_silent_is_busy) {

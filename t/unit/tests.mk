@@ -12,6 +12,7 @@ LINKS_report_test := lingerd/report_auto lingerd/report_chart lingerd/report_htm
 LINKS_lingerctl_test := lingerd/lingerctl_check lingerd/lingerctl_text lingerd/report_series \
                         lingerd/report_words
 LINKS_stats_reader_test := lingerd/stats_reader lingerd/stats_page lingerd/report_words
+LINKS_carry_test := lingerd/carry
 LINKS_deadlines_test := lingerd/deadlines
 LINKS_drain_test :=
 LINKS_delivery_test := lingerd/delivery
@@ -20,3 +21,4 @@ LINKS_obstacle_test :=
 LINKS_lingerer_model_test := lingerd/carry lingerd/deadlines lingerd/delivery lingerd/lingerer
 LINKS_parked_test := lingerd/carry lingerd/deadlines lingerd/parked
 LINKS_lingerer_delivery_test := lingerd/deadlines lingerd/delivery lingerd/lingerer
+LINKS_deliveries_model_test := lingerd/carry lingerd/deadlines lingerd/delivery lingerd/lingerer

@@ -101,7 +101,7 @@ void run(std::uint32_t queue) {
     for (SocketId& id : leaving) id = static_cast<SocketId>(random() % queue);
     for (const SocketId id : leaving) {
       sockets.close_by_client(id);
-      lingerer.readable(id, sockets.generation(id), now);
+      lingerer.ready(id, sockets.generation(id), now);
     }
     while (lingerer.size() < queue) arrive();
     lingerer.settle(now += 100'000);

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import socket
 import threading
+import time
 
 _TIMEOUT = 30
 _WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -74,3 +75,67 @@ def backend():
         acceptor.join()
         for thread in threads:
             thread.join(_TIMEOUT)
+
+
+@contextlib.contextmanager
+def serving(answer):
+    """The port of a server that reads a request's head and leaves the rest to `answer`."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(_TIMEOUT)
+    threads = []
+
+    def one(client):
+        with client, contextlib.suppress(OSError):
+            client.settimeout(_TIMEOUT)
+            if read_head(client):
+                answer(client)
+
+    def run():
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            threads.append(threading.Thread(target=one, args=(client,), daemon=True))
+            threads[-1].start()
+
+    runner = threading.Thread(target=run, daemon=True)
+    runner.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        runner.join(_TIMEOUT)
+        for thread in threads:
+            thread.join(_TIMEOUT)
+
+
+@contextlib.contextmanager
+def interim(first, then, go_on):
+    """Answers with `first`, and when `go_on` is set with `then`."""
+    def answer(client):
+        client.sendall(first)
+        go_on.wait(_TIMEOUT)
+        client.sendall(then)
+
+    with serving(answer) as port:
+        yield port
+
+
+@contextlib.contextmanager
+def events(count):
+    """(port, semaphore): server-sent events, each with the time it was made, after the one before has
+    been heard of."""
+    heard = threading.Semaphore(0)
+
+    def answer(client):
+        client.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                       b"Connection: close\r\n\r\n")
+        for i in range(count):
+            client.sendall(f"data: {time.monotonic_ns()}\nid: {i}\n\n".encode())
+            if not heard.acquire(timeout=_TIMEOUT):
+                return
+
+    with serving(answer) as port:
+        yield port, heard

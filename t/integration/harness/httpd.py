@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 
-from harness import clients, httpd_conf, places, proc
+from harness import clients, httpd_conf, places, proc, sanitized
 from harness.logs import LogFile
 from harness.ports import ReservedPort
 from harness.waiting import wait_until
@@ -63,8 +63,17 @@ class Httpd:
                                  socket_path=self.socket_path, **self.configuration)
         (self.directory / "httpd.conf").write_text(text)
 
+    def environment(self):
+        """Set for its processes, besides what the tests themselves have."""
+        if not self.socket_path:
+            return {}
+        # What mod_php leaves behind has no name any more when its library has been unloaded.
+        php = "php_module" in self.configuration.get("config", "")
+        return sanitized.httpd_environment(leaks=not php)
+
     def _command(self, *arguments):
-        return [places.HTTPD, "-d", str(self.directory), "-f", str(self.directory / "httpd.conf"),
+        pairs = [f"{key}={value}" for key, value in self.environment().items()]
+        return [*(["/usr/bin/env", *pairs] if pairs else []), places.HTTPD, "-d", str(self.directory), "-f", str(self.directory / "httpd.conf"),
                 *arguments]
 
     def config_test(self):

@@ -3,7 +3,7 @@
 import functools
 import subprocess
 
-from harness import places
+from harness import places, sanitized
 
 MPMS = ("prefork", "worker", "event")
 
@@ -45,6 +45,11 @@ def _user():
     return f"User {name}\nGroup #{places.httpd_user()[2]}\n"
 
 
+def _dumpable():
+    """LeakSanitizer traces a child that ends, which one that has changed its user doesn't allow."""
+    return "CoreDumpDirectory run\n" if sanitized.module_is_sanitized() else ""
+
+
 def _linger(socket_path, directives):
     return (f'LoadModule linger_module "{places.MODULE}"\n'
             f'LingerSocket "{socket_path}"\n{directives}')
@@ -73,7 +78,7 @@ Mutex file:run default
 ErrorLog logs/error.log
 LogLevel {log_level}
 {_user()}{_mpm(mpm, workers, processes)}
-Timeout 20
+{_dumpable()}Timeout 20
 KeepAlive {"On" if keepalive else "Off"}
 KeepAliveTimeout 5
 # The kernel takes a whole large response, so that httpd is through long before a slow client is.

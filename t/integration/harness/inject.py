@@ -8,7 +8,7 @@ import mmap
 import os
 import subprocess
 
-from harness import places
+from harness import places, sanitized
 from harness.httpd import Httpd
 from harness.lingerd import _SANITIZERS
 
@@ -87,9 +87,8 @@ class _Httpd(Httpd):
         self._environment = environment
         super().__init__(*arguments, **options)
 
-    def _command(self, *arguments):
-        pairs = [f"{key}={value}" for key, value in self._environment.items()]
-        return ["/usr/bin/env", *pairs, *super()._command(*arguments)]
+    def environment(self):
+        return sanitized.httpd_environment(self._environment)
 
 
 def httpd(sandbox, environment, mpm, **options):

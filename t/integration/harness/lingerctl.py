@@ -38,7 +38,7 @@ class InTerminal:
     def __init__(self, *arguments, env=None):
         self.text = ""
         self._master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self._resize(slave, 24, 80)
         self._slave = slave  # stays open, so that the terminal's settings outlive the program
         self.settings_before = self.settings()
         self.process = subprocess.Popen(
@@ -54,6 +54,15 @@ class InTerminal:
         self.process.wait(30)
         os.close(self._master)
         os.close(self._slave)
+
+    @staticmethod
+    def _resize(descriptor, rows, columns):
+        fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def resize(self, rows, columns):
+        """The program has no controlling terminal here, so it gets its signal from us."""
+        self._resize(self._slave, rows, columns)
+        self.signal(signal.SIGWINCH)
 
     def settings(self):
         return termios.tcgetattr(self._slave)

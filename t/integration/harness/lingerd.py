@@ -46,15 +46,28 @@ class Lingerd:
         if start:
             self.start()
 
-    def start(self):
+    def start(self, *more, env=None):
         self._killed = False
         with open(self.log.path, "ab") as log:
             self._process = subprocess.Popen(
-                [str(places.LINGERD), *self.arguments], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, env=environment(self._env), start_new_session=True,
+                [str(places.LINGERD), *self.arguments, *more], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log, env=environment(env or self._env), start_new_session=True,
                 preexec_fn=proc.end_with_us)
         self.pid = self._process.pid
         wait_until(self._ready, lambda: "lingerd is ready\n" + self.log.tail())
+
+    def take_over(self):
+        """Another process follows this one, which must end by itself."""
+        before = self._process
+        self.start("--takeover")
+        assert before.wait(30) == 0, self.log.tail()
+
+    def exit_of_successor(self, env=None):
+        """Status of one that can't take over; this one goes on."""
+        with open(self.log.path, "ab") as log:
+            return subprocess.run([str(places.LINGERD), *self.arguments, "--takeover"],
+                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=60,
+                                  env=environment(env or self._env), check=False).returncode
 
     def _ready(self):
         if self._process.poll() is not None:

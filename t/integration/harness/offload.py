@@ -77,9 +77,12 @@ class Reader:
         return self._tls.read(size) if self._tls else self.socket.recv(size)
 
     def read_all(self, pace="steady"):
-        """To the end, which over TLS must be a close_notify, and then the FIN."""
+        """Whole, at a pace. To the end, which over TLS must be a close_notify, and then the FIN."""
         received = bytearray()
-        bite = {"steady": 65536, "bites": 3000, "bursts": 65536}[pace]
+        for _ in range(8 if pace == "drops" else 0):  # 1 KB/s, for as long as a test can stand it
+            received += self.read(128)
+            time.sleep(0.125)
+        bite = {"steady": 65536, "bites": 3000, "bursts": 65536, "drops": 65536}[pace]
         next_pause = 300_000
         while chunk := self.read(bite):
             received += chunk

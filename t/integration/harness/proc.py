@@ -3,6 +3,7 @@
 import ctypes
 import os
 import pathlib
+import re
 import signal
 
 _LIBC = ctypes.CDLL(None)
@@ -31,6 +32,13 @@ def _pids():
 def alive(pid):
     entry = _stat(pid)
     return entry is not None and entry[0] != "Z"
+
+
+def has_pending(pid, number):
+    """Whether this signal waits to be read or delivered."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    pending = int(re.search(r"^ShdPnd:\s*(\w+)", status, re.MULTILINE)[1], 16)
+    return bool(pending >> (number - 1) & 1)
 
 
 def state(pid):

@@ -2,8 +2,11 @@
 """Speaks to lingerd as an httpd child does, from the words of record.h alone: what two programs
 must agree on, written down a second time."""
 import array
+import functools
+import os
 import socket
 import struct
+import threading
 import time
 
 MAGIC, GREETING_MAGIC, ANSWER_MAGIC = 0x4C4E4752, 0x4C4E4759, 0x4C4E4741
@@ -15,7 +18,7 @@ ALL_KINDS = 1 << LINGER | 1 << DELIVER | 1 << IDLE | 1 << BEGIN
 ACCEPTED, NO_ROOM, UNFIT = 0, 1, 2
 
 
-def record(idle_ms=5000, cap_ms=30000, *, magic=MAGIC, version=1, size=_RECORD.size, kind=1,
+def record(idle_ms=60_000, cap_ms=60_000, *, magic=MAGIC, version=1, size=_RECORD.size, kind=1,
            handed_off_ns=None, offset=0, length=0, stall_ms=0, keepalives=0,
            ticket=0):
     stamp = time.monotonic_ns() if handed_off_ns is None else handed_off_ns
@@ -23,9 +26,19 @@ def record(idle_ms=5000, cap_ms=30000, *, magic=MAGIC, version=1, size=_RECORD.s
                         offset, length, stall_ms, keepalives, ticket)
 
 
+@functools.cache
+def _listener(_network_namespace):
+    """One for all: thousands of them would use up the ports of a busy machine."""
+    return socket.create_server(("127.0.0.1", 0))
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
 def tcp_pair():
     """(client, server) ends of a loopback connection."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with _ONE_AT_A_TIME:
+        listener = _listener(os.stat("/proc/self/ns/net").st_ino)
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
     client.settimeout(60)

@@ -3,7 +3,7 @@
 unexpected log lines, processes left over, sanitizer reports."""
 import shutil
 
-from harness import logs, places
+from harness import logs, places, sanitized
 from harness.httpd import Httpd
 from harness.lingerd import Lingerd
 from harness.waiting import wait_until
@@ -61,8 +61,9 @@ class Sandbox:
         problems = []
         for server in self.servers:
             if isinstance(server, Httpd):
+                allowed = [*server.allowed_lines, *sanitized.allowed_lines()]
                 problems += logs.unexpected(server.error_log.unchecked(), logs.httpd_line_is_quiet,
-                                            server.allowed_lines)
+                                            allowed)
                 problems += server.console.unchecked()
             else:
                 problems += logs.unexpected(server.log.unchecked(), logs.lingerd_line_is_quiet,

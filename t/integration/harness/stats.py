@@ -8,12 +8,13 @@ _MAGIC = 0x53545253444E474C
 COUNTERS = ("LingerQueue", "LingerQueuePeak", "LingerQueueLimit", "LingerOldestMillis",
             "LingerTotal", "LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle",
             "LingerClosedCap", "LingerEvicted", "LingerRejected", "LingerDrainedBytes",
-            "LingerRescued", "LingerWorkerMillisFreed", "LingerUptimeSeconds", "LingerOffloads",
-            "LingerOffloadBytes", "LingerOffloadPending", "LingerOffloadMemory",
-            "LingerOffloadMemoryLimit", "LingerDelivered", "LingerDeliveryAborted",
-            "LingerDeliveryTimedOut", "LingerOffloadsRefused", "LingerParked",
-            "LingerParkedTotal", "LingerReturned", "LingerParkExpired", "LingerParkClosedByClient",
-            "LingerReturnFailed", "LingerParkMillisFreed")
+            "LingerRescued", "LingerWorkerMillisFreed", "LingerUptimeSeconds", "LingerPeers",
+            "LingerFallbacksReported", "LingerOffloads", "LingerOffloadBytes",
+            "LingerOffloadPending", "LingerOffloadMemory", "LingerOffloadMemoryLimit",
+            "LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut",
+            "LingerOffloadsRefused", "LingerParked", "LingerParkedTotal", "LingerReturned",
+            "LingerParkExpired", "LingerParkClosedByClient", "LingerReturnFailed",
+            "LingerParkMillisFreed")
 ENDS = ("LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle", "LingerClosedCap",
         "LingerEvicted")
 DELIVERY_ENDS = ("LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut")

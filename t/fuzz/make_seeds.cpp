@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes what the fuzzers start from into DIRECTORY/<target>: what the encoders make, so that seeds
+// never lag behind a format, and the same cut off or of another version.
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "lingerd/carry.h"
+#include "lingerd/record.h"
+#include "lingerd/stats_page.h"
+
+namespace {
+
+using namespace lingerd;
+
+class Seeds {
+ public:
+  explicit Seeds(const std::filesystem::path& directory) : directory_(directory) {
+    std::filesystem::create_directories(directory);
+  }
+
+  void add(std::span<const std::byte> bytes) {
+    std::ofstream file(directory_ / std::to_string(count_++), std::ios::binary);
+    file.write(reinterpret_cast<const char*>(bytes.data()),
+               static_cast<std::streamsize>(bytes.size()));
+  }
+  template <typename T>
+  void add_object(const T& object) {
+    add(std::as_bytes(std::span(&object, 1)));
+  }
+  // And what is nearly that.
+  void add_with_variants(std::span<const std::byte> bytes, std::size_t version_at) {
+    add(bytes);
+    add(bytes.first(bytes.size() / 2));
+    std::vector<std::byte> changed(bytes.begin(), bytes.end());
+    changed.at(version_at) ^= std::byte{3};
+    add(changed);
+    changed.assign(bytes.begin(), bytes.end());
+    changed.push_back(std::byte{0});
+    add(changed);
+  }
+
+ private:
+  std::filesystem::path directory_;
+  int count_ = 0;
+};
+
+void records(const std::filesystem::path& directory) {
+  Seeds seeds(directory);
+  Handoff handoff;
+  handoff.idle_ms = 5'000;
+  handoff.cap_ms = 30'000;
+  handoff.handed_off_ns = 1'000'000'000;
+  const Record record = encode(handoff);
+  seeds.add_with_variants(std::as_bytes(std::span(&record, 1)), offsetof(Record, version));
+  handoff.idle_ms = kMaxDurationMs + 1;
+  seeds.add_object(encode(handoff));
+  // As record_fuzz.cpp reads them: a mood, a length, a message; again and again.
+  std::vector<std::byte> conversation;
+  for (std::uint32_t i = 0; i < 24; ++i) {
+    handoff.idle_ms = 1 + i % 5 * 1'000;
+    handoff.cap_ms = 1 + i % 3 * 30'000;
+    handoff.handed_off_ns = 1'000'000'000'000 - i * 1'000'000;
+    if (i % 4 == 3) {
+      handoff.kind = RecordKind::kDeliver;
+      handoff.content_length = 1 + i * 1'000;
+      handoff.stall_ms = 1 + i * 100;
+    } else {
+      handoff.kind = i == 22 ? RecordKind::kBegin : RecordKind::kLinger;
+    }
+    const Record next = encode(handoff);
+    conversation.push_back(static_cast<std::byte>(i * 5));
+    conversation.push_back(static_cast<std::byte>(sizeof next));
+    const auto message = std::as_bytes(std::span(&next, 1));
+    conversation.insert(conversation.end(), message.begin(), message.end());
+    seeds.add(conversation);
+  }
+  for (const Verdict verdict : {Verdict::kWelcome, Verdict::kDenied, Verdict::kFull}) {
+    Greeting greeting;
+    greeting.verdict = verdict;
+    seeds.add_object(greeting);
+  }
+  for (const Acceptance acceptance :
+       {Acceptance::kAccepted, Acceptance::kNoRoom, Acceptance::kUnfit}) {
+    seeds.add_object(Answer{.acceptance = acceptance, .ticket = 7});
+  }
+}
+
+void carried_states(const std::filesystem::path& directory) {
+  Seeds seeds(directory);
+  constexpr std::uint64_t kNowMs = 1'000'000'000;  // as in carry_fuzz.cpp
+  for (const std::size_t sockets : {0, 1, 5, 40}) {
+    CarriedState state;
+    state.started_ns = 1;
+    state.counters[DaemonCounter::kTotal] = state.counters[DaemonCounter::kQueue] = sockets;
+    for (std::size_t i = 0; i < sockets; ++i) {
+      CarriedSocket socket;
+      socket.started_ms = kNowMs - i;
+      socket.cap_ms = 30'000;
+      socket.idle_ms = socket.idle_wait_ms = i % 2 == 0 ? 5'000 : 1'250;
+      socket.cap_deadline_ms = socket.started_ms + socket.cap_ms;
+      socket.idle_deadline_ms = kNowMs + 100 * i + 5'000;
+      socket.unsent = i % 2 == 0 ? 0 : 70'000;
+      socket.quiet_looks = i % 4;
+      socket.rescued = i % 3 == 0 ? 1 : 0;
+      if (i % 3 == 1) {
+        socket.content_left = 1'000 * i;
+        socket.content_memory = 4'096;
+        socket.window_left = socket.content_left + i;
+        socket.linger_idle_ms = 5'000;
+        socket.linger_cap_ms = 30'000;
+      }
+      state.sockets.push_back(socket);
+    }
+    seeds.add_with_variants(encode(state), sizeof(std::uint64_t));
+  }
+}
+
+void stats_pages(const std::filesystem::path& directory) {
+  Seeds seeds(directory);
+  StatsPage page;
+  StatsWriter writer(page, 1'000'000'000, 1234);
+  seeds.add_object(page);
+  DaemonCounters counters;
+  for (std::uint64_t i = 0; i < 200; ++i) {
+    counters[DaemonCounter::kQueue] = i % 17;
+    counters[DaemonCounter::kTotal] = 100 * i;
+    counters[DaemonCounter::kClosedByClient] = 100 * i - i % 17;
+    writer.publish({(600 + 2 * i) * 1'000'000'000, i % 5, &counters});
+  }
+  seeds.add_with_variants(std::as_bytes(std::span(&page, 1)), offsetof(StatsPage, version));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 2) {
+    std::fputs("usage: make_seeds DIRECTORY\n", stderr);
+    return 2;
+  }
+  const std::filesystem::path directory = argv[1];
+  records(directory / "record_fuzz");
+  carried_states(directory / "carry_fuzz");
+  stats_pages(directory / "stats_page_fuzz");
+  std::filesystem::create_directories(directory / "config_fuzz");
+  return 0;
+}
