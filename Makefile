@@ -152,7 +152,7 @@ tsan: all build/ablinger ## Unit tests and lingerd under ThreadSanitizer, integr
 
 FUZZ_SECONDS ?= 30
 # What reads bytes that somebody else wrote, and what acts on them.
-FUZZED := record stats_page options carry lingerer deadlines delivery lingerctl_text report_auto report_chart \
+FUZZED := record stats_page options carry lingerer parked deadlines delivery lingerctl_text report_auto report_chart \
           report_html report_json report_metrics report_series report_words
 fuzz_targets := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*_fuzz.cpp))
 .PHONY: fuzz fuzz-targets

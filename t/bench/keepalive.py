@@ -86,7 +86,7 @@ def latency(field, seconds, repeats, say):
     the same rate."""
     values = {50: {}, 99: {}}
     for _ in range(repeats):
-        for who, options in ((PARKS, {"concurrency": 40, "keepalive": FOR_EVER, "think": 100}),
+        for who, options in ((PARKS, {"concurrency": 40, "keepalive": FOR_EVER, "think": "40-160"}),
                              (STOCK, {"concurrency": 40, "rate": 400})):
             sample = _sample(field, who, seconds, **options)
             for percent, found in values.items():

@@ -173,7 +173,9 @@ void Load::on_response(Connection& connection) {
 void Load::go_on(Connection& connection, std::int64_t now) {
   ++asked_;
   connection.think();
-  if (options_.think > 0) return set_timer(connection, Due::kAskAgain, now + options_.think);
+  if (!options_.think.none()) {
+    return set_timer(connection, Due::kAskAgain, now + options_.think.sample(random_));
+  }
   connection.ask_again(now);
   read_later(connection, now);
   advance(connection, now);

@@ -29,11 +29,11 @@ Url parse_url(const std::string& text) {
   return url;
 }
 
-LateClose parse_late(const std::string& text) {
+LateClose parse_late(const std::string& text, const char* option) {
   static const std::regex form(R"((exp:)?(\d+(?:\.\d+)?)(?:-(\d+(?:\.\d+)?))?)");
   std::smatch m;
   if (!std::regex_match(text, m, form) || (m[1].matched && m[3].matched)) {
-    throw CLI::ValidationError("--close-late", "\"" + text + "\" is not MS, MS-MS or exp:MS");
+    throw CLI::ValidationError(option, "\"" + text + "\" is not MS, MS-MS or exp:MS");
   }
   LateClose late;
   late.low_ms = std::stod(m[2]);
@@ -42,7 +42,7 @@ LateClose parse_late(const std::string& text) {
     late.kind = LateClose::Kind::kUniform;
     late.high_ms = std::stod(m[3]);
     if (late.high_ms < late.low_ms) {
-      throw CLI::ValidationError("--close-late", "\"" + text + "\": the second is the smaller one");
+      throw CLI::ValidationError(option, "\"" + text + "\": the second is the smaller one");
     }
   }
   return late;
@@ -66,7 +66,7 @@ struct Typed {
   double warmup_s = 0;
   double timeout_s = 30;
   double stall_ms = 0;
-  double think_ms = 0;
+  std::string think = "0";
 };
 
 void add_load_options(CLI::App& app, Options& o, Typed& typed) {
@@ -110,7 +110,7 @@ void add_client_options(CLI::App& app, Options& o, Typed& typed) {
   app.add_option("--keepalive", o.keepalive, "requests per connection")
       ->check(CLI::Range(1U, 1'000'000U))
       ->capture_default_str();
-  app.add_option("--think", typed.think_ms, "ms between them");
+  app.add_option("--think", typed.think, "ms between them, as --close-late");
   app.add_flag("!--no-close-notify", o.close_notify, "TLS: close without close_notify");
   app.add_option("--status", o.status, "of a good response")->capture_default_str();
   app.add_option("--body", typed.body_file, "file that a good response's body equals")
@@ -146,7 +146,8 @@ Options parse_options(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     o.url = parse_url(typed.url);
-    o.late = parse_late(typed.late);
+    o.late = parse_late(typed.late, "--close-late");
+    o.think = parse_late(typed.think, "--think");
     if (o.requests == 0 && typed.duration_s <= 0) {
       throw CLI::RequiredError("--requests or --duration");
     }
@@ -163,7 +164,6 @@ Options parse_options(int argc, char** argv) {
   o.warmup = to_ns(typed.warmup_s, kSecond);
   o.timeout = to_ns(typed.timeout_s, kSecond);
   o.stall = to_ns(typed.stall_ms, kMillisecond);
-  o.think = to_ns(typed.think_ms, kMillisecond);
   return o;
 }
 

@@ -52,7 +52,7 @@ struct Options {
   int receive_buffer = 0;               // SO_RCVBUF
   std::int64_t stall = 0;               // before the first read
   unsigned keepalive = 1;               // requests per connection
-  std::int64_t think = 0;               // between them
+  LateClose think;                      // between them
   std::int64_t timeout = 30 * kSecond;  // of a request
   int status = 200;                     // what a good response has
   std::int64_t length = -1;             // of a good response's body; -1: what its head says

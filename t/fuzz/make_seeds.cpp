@@ -65,7 +65,10 @@ void records(const std::filesystem::path& directory) {
     handoff.idle_ms = 1 + i % 5 * 1'000;
     handoff.cap_ms = 1 + i % 3 * 30'000;
     handoff.handed_off_ns = 1'000'000'000'000 - i * 1'000'000;
-    if (i % 4 == 3) {
+    if (i == 21) {
+      handoff.kind = RecordKind::kIdle;
+      handoff.stall_ms = 5'000;
+    } else if (i % 4 == 3) {
       handoff.kind = RecordKind::kDeliver;
       handoff.content_length = 1 + i * 1'000;
       handoff.stall_ms = 1 + i * 100;
@@ -87,6 +90,48 @@ void records(const std::filesystem::path& directory) {
   for (const Acceptance acceptance :
        {Acceptance::kAccepted, Acceptance::kNoRoom, Acceptance::kUnfit}) {
     seeds.add_object(Answer{.acceptance = acceptance, .ticket = 7});
+  }
+}
+
+// As parked_fuzz.cpp reads them: the same conversations, of idle connections.
+void idle_connections(const std::filesystem::path& directory) {
+  Seeds seeds(directory);
+  const ReturnRecord back = encode(Return{7, 5'000, 1'000'000});
+  seeds.add_with_variants(std::as_bytes(std::span(&back, 1)), offsetof(ReturnRecord, version));
+  std::vector<std::byte> conversation;
+  for (std::uint32_t i = 0; i < 24; ++i) {
+    Handoff handoff;
+    handoff.kind = RecordKind::kIdle;
+    handoff.idle_ms = 5'000;
+    handoff.cap_ms = 30'000;
+    handoff.stall_ms = 1 + i % 5 * 1'000;
+    handoff.keepalives = i;
+    handoff.handed_off_ns = 1'000'000'000'000 - i * 1'000'000;
+    const Record next = encode(handoff);
+    conversation.push_back(static_cast<std::byte>(i * 7));
+    conversation.push_back(static_cast<std::byte>(i % 3 == 2 ? 0 : sizeof next));
+    if (i % 3 != 2) {
+      const auto message = std::as_bytes(std::span(&next, 1));
+      conversation.insert(conversation.end(), message.begin(), message.end());
+    }
+    seeds.add(conversation);
+  }
+  for (const std::size_t parked : {1, 3, 20}) {
+    CarriedState state;
+    state.addresses = 2;
+    state.counters[DaemonCounter::kParked] = state.counters[DaemonCounter::kParkedTotal] = parked;
+    for (std::size_t i = 0; i < parked; ++i) {
+      CarriedParking each;
+      each.arrived_ms = 999'000 + i;
+      each.keepalive_ms = 5'000;
+      each.deadline_ms = i % 3 == 0 ? 0 : 1'001'000 + i;
+      each.returning_since_ms = i % 3 == 0 ? 999'500 : 0;
+      each.idle_ms = 5'000;
+      each.cap_ms = 30'000;
+      each.address = i % 2;
+      state.parked.push_back(each);
+    }
+    seeds.add_with_variants(encode(state), sizeof(std::uint64_t));
   }
 }
 
@@ -145,6 +190,7 @@ int main(int argc, char** argv) {
   const std::filesystem::path directory = argv[1];
   records(directory / "record_fuzz");
   carried_states(directory / "carry_fuzz");
+  idle_connections(directory / "parked_fuzz");
   stats_pages(directory / "stats_page_fuzz");
   std::filesystem::create_directories(directory / "config_fuzz");
   return 0;
