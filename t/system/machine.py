@@ -21,6 +21,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # As small as it gets with systemd as init and a stock apache2. man-db and its like are left out:
 # dpkg's triggers for them would take longer than the tests.
 PACKAGES = "systemd,systemd-sysv,dbus,apache2,iproute2,procps,curl"
+_IS_UP = "/run/machine-is-up"
 _REBOOT = 133  # the exit status of systemd-nspawn --keep-unit
 # nspawn clears its own directory in /run at the end, and refuses to where that is on a disk.
 _NSPAWN = ('mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn && '
@@ -176,7 +177,8 @@ class Machine:
                 ["unshare", "--mount", "sh", "-c", _NSPAWN, "systemd-nspawn", "-q",
                  "--register=no", "--keep-unit", "-M", self._directory.name.replace("_", "x"),
                  "-D", str(self.root), "--console=pipe", "--private-network",
-                 *(["--boot"] if self._systemd else ["--as-pid2", "sleep", "infinity"])],
+                 *(["--boot"] if self._systemd else
+                   ["--as-pid2", "sh", "-c", f": >{_IS_UP}; exec sleep infinity"])],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
                 preexec_fn=self._become_nspawn)
         self._wait_running()
@@ -210,7 +212,8 @@ class Machine:
 
     def _is_up(self):
         if not self._systemd:
-            return self.run("true", check=False).returncode == 0
+            # nspawn's first child isn't the machine yet, and goes.
+            return self.run("test", "-e", _IS_UP, check=False).returncode == 0
         state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
         return state in ("running", "degraded")
 
