@@ -89,7 +89,8 @@ def main():
     tally.step("build with clang++", jobs, "VARIANT=clang", "CXX=clang++", "all")
     tally.unit(jobs, "unit")
     tally.unit(jobs, "asan-unit")
-    tally.pytest("integration", os.environ.get("PYTEST_ARGS", f"-n {processors}"))
+    # Tests wait more than they work.
+    tally.pytest("integration", os.environ.get("PYTEST_ARGS", f"-n {processors + 1}"))
     # Short ones of what otherwise runs for hours.
     tally.step("fuzz", jobs, "fuzz", "FUZZ_SECONDS=10")
     tally.step("soak", "soak", "SOAK_CONNECTIONS=10000")

@@ -47,7 +47,7 @@ void live_on(const CarriedState& state) {
   lingerer.carry_in(state.counters, std::move(sockets), kNowMs * kMilli);
   if (lingerer.size() > kMostSockets / 2) std::abort();
   std::uint64_t now_ms = kNowMs;
-  for (int i = 0; i < 1'000 && lingerer.next_deadline(); ++i) {
+  for (int i = 0; i < 1'000'000 && lingerer.next_deadline(); ++i) {
     now_ms = std::max(now_ms, *lingerer.next_deadline());
     lingerer.expire(now_ms * kMilli, 1'000);
   }

@@ -72,8 +72,8 @@ def test_absent_at_start(mpm, sandbox):
     wait_lingering_inside(httpd)
     for _ in range(8):
         clients.fetch(httpd.port)
-    # Every one of those above, each counted when it is over.
-    down = wait_until(lambda: max(0, fallbacks(httpd)["Down"] - 9), "fallbacks") + 9
+    # A quick client may have closed before httpd looks; the two that stayed were there.
+    down = wait_until(lambda: max(0, fallbacks(httpd)["Down"] - 1), "fallbacks") + 1
     assert len(httpd.error_log.matching(DOWN)) == 1, httpd.error_log.tail()
 
     lingerd.start()

@@ -146,7 +146,8 @@ def test_a_successor_that_fails_at_the_last_moment(sandbox):
         rules.fail("send", "EPIPE", count=1)
         assert lingerd.exit_of_successor(env=rules.environment()) == 1
         wait_until(lambda: "no successor, going on" in lingerd.log.text(), "it says so")
-        wait_until(lambda: lingerd.counters()["pid"] == lingerd.pid, "its page is back")
+        wait_until(lambda: (page := read_page(lingerd.stats_path)) and page["pid"] == lingerd.pid,
+                   "its page is back")
         assert pidfile.read_text() == f"{lingerd.pid}\n"
         lingering += _fill(child, 20, idle_ms=600_000, cap_ms=600_000)
         wait_until(lambda: lingerd.queue() == 40, "it goes on")

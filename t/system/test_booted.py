@@ -58,15 +58,12 @@ def test_first_hand_off_starts_the_daemon(site, mpm):
     """Would catch a socket unit that starts nothing, and a module that doesn't find its way back."""
     site.machine.run("systemctl", "stop", SERVICE)
     assert (site.active(SERVICE), site.active(SOCKET)) == ("inactive", "active")
-    assert clients.split(_page_of_a_late_closer()) == (200, PAGE)
-    assert site.wait_pid()
-    site.wait_up()
-
-
-def _page_of_a_late_closer():
     with clients.connect(80) as client:
         client.sendall(clients.request("/page"))
-        return clients.read_to_fin(client)
+        assert clients.split(clients.read_to_fin(client)) == (200, PAGE)
+        # It stays: there is nothing to hand over once a client has closed.
+        assert site.wait_pid()
+    site.wait_up()
 
 
 def test_who_may_use_the_socket(site):
