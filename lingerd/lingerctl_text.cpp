@@ -126,9 +126,6 @@ class Screen {
     if (value(kOffloads) != 0) deliveries();
     if (value(kParkedTotal) != 0) parking();
     row(kWorkerMillisFreed, processes_text(value(kWorkerMillisFreed), value(kUptimeSeconds)));
-    if (value(kParkedTotal) != 0) {
-      row(kParkMillisFreed, processes_text(value(kParkMillisFreed), value(kUptimeSeconds)), "  ");
-    }
   }
 
   // Only where LingerOffload has done something.
@@ -140,14 +137,14 @@ class Screen {
 
   // The same of LingerKeepAlive.
   void parking() {
-    row(kParkedTotal, grouped(value(kParked)) + " now");
-    for (const DaemonCounter end : {kReturned, kParkClosedByClient, kParkExpired, kReturnFailed}) {
-      row(end, value(end) ? percent_text(value(end), value(kParkedTotal)) : "", "  ");
-    }
+    const std::uint64_t failed = value(kReturnFailed);
+    row(kParkedTotal,
+        grouped(value(kParked)) + " now" + (failed ? ", " + grouped(failed) + " failed" : ""));
   }
 
   void row(DaemonCounter c, const std::string& note, const std::string& indent = "") {
-    const bool look = (c == kEvicted || c == kRejected || c == kFallbacksReported) && value(c) != 0;
+    const bool look =
+        (c == kEvicted || c == kRejected || c == kFallbacksReported) && value(c) != 0;
     std::string line = left(indent + std::string(info(c).label), 29) +
                        right(value_text(info(c).unit, value(c)), 15);
     if (before_) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whatever comes to a parked connection, and whatever comes back to httpd: each connection is in one
-// place, ends in one counter, and lets go of its way back once.
+// Whatever comes to a parked connection, and whatever comes back to httpd: each connection is in
+// one place, ends in one counter, and lets go of its way back once.
 #include "lingerd/parked.h"
 
 #include <algorithm>
