@@ -64,6 +64,12 @@ int mark_connection(conn_rec* connection) {
   return DECLINED;
 }
 
+bool is_plain_http(const request_rec* request) {
+  return request->connection->master == nullptr && request->method_number != M_CONNECT &&
+         request->proto_num >= HTTP_VERSION(1, 0) &&
+         apr_table_get(request->headers_in, "Upgrade") == nullptr;
+}
+
 int note_server(request_rec* request) {
   conn_rec* connection = request->connection;
   if (connection->master != nullptr) connection = connection->master;

@@ -35,6 +35,9 @@ int note_for_log(request_rec* request);
 // Null for every connection that is not a client's.
 [[nodiscard]] Connection* connection_of(conn_rec* connection);
 
+// HTTP/1, no upgrade, no tunnel: the connection holds no more than its requests.
+[[nodiscard]] bool is_plain_http(const request_rec* request);
+
 // Of the connection's last request; before the first, the address's default.
 [[nodiscard]] const server_rec* server_of(conn_rec* connection);
 

@@ -124,9 +124,7 @@ void add_offload_close_filter(request_rec* request) {
 }
 
 bool may_offload(const request_rec* request) {
-  return offload_anywhere && request->connection->master == nullptr &&
-         request->method_number != M_CONNECT && request->proto_num >= HTTP_VERSION(1, 0) &&
-         apr_table_get(request->headers_in, "Upgrade") == nullptr;
+  return offload_anywhere && is_plain_http(request);
 }
 
 bool send_backlog_here(conn_rec* connection, Offload& offload) {

@@ -28,7 +28,7 @@ void look_for_offload(const server_rec* servers);
 bool add_offload_filter(conn_rec* connection);
 void add_offload_close_filter(request_rec* request);
 
-// Whether the last request's response may travel: HTTP/1, no upgrade, no tunnel.
+// Whether the last request's response may travel.
 [[nodiscard]] bool may_offload(const request_rec* request);
 
 // Sends the backlog in the worker, as httpd would: waits for the client, each time for at most the

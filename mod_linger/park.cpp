@@ -108,8 +108,15 @@ bool parks(ap_filter_t* filter, Park& park, apr_interval_time_t timeout, std::ui
   const int fd = socket_of(connection);
   const std::uint64_t since_ns = monotonic_ns();
   if (fd < 0 || timeout <= apr_time_from_msec(wait_ms) ||
-      timeout > apr_time_from_msec(kMaxDurationMs) || is_strange(connection) ||
-      !reaches_lingerd(since_ns)) {
+      timeout > apr_time_from_msec(kMaxDurationMs)) {
+    return false;
+  }
+  if (const char* stranger = stranger_on(connection)) {
+    ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection, "not parked: it has %s", stranger);
+    return false;
+  }
+  if (!reaches_lingerd(since_ns)) {
+    ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection, "not parked: lingerd can't take it");
     return false;
   }
   if (anything_buffered(filter, park) || becomes_readable(fd, wait_ms)) return false;
@@ -204,7 +211,7 @@ int note_for_parking(request_rec* request) {
   if (ours == nullptr || way_back() < 0) return DECLINED;
   const Settings& settings = settings_of(request->server);
   ours->park.idle_next = settings.enabled && settings.keep_alive &&
-                         connection->keepalive == AP_CONN_KEEPALIVE && may_offload(request) &&
+                         connection->keepalive == AP_CONN_KEEPALIVE && is_plain_http(request) &&
                          !binds_connection(request);
   return DECLINED;
 }

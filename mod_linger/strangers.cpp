@@ -33,14 +33,14 @@ std::vector<const module*>& strangers() {
   return modules;
 }
 
-bool all_known(const ap_filter_t* filter) {
+const char* unknown_in(const ap_filter_t* filter) {
   for (; filter != nullptr; filter = filter->next) {
     if (std::ranges::find(kKnownFilters, std::string_view(filter->frec->name)) ==
         kKnownFilters.end()) {
-      return false;
+      return filter->frec->name;
     }
   }
-  return true;
+  return nullptr;
 }
 
 // Whether the client is whom the socket says: not the one that a PROXY header named.
@@ -61,17 +61,20 @@ void learn_strangers(apr_pool_t*, server_rec*) {
   }
 }
 
-bool is_strange(conn_rec* connection) {
-  if (connection->master != nullptr || connection->data_in_output_filters ||
-      connection->clogging_input_filters || !apr_is_empty_table(connection->notes) ||
-      !is_sockets_own(connection) || !all_known(connection->input_filters) ||
-      !all_known(connection->output_filters) ||
-      std::strcmp(ap_get_protocol(connection), AP_PROTOCOL_HTTP1) != 0) {
-    return true;
+const char* stranger_on(conn_rec* connection) {
+  if (connection->master != nullptr) return "a part of another";
+  if (connection->data_in_output_filters || connection->clogging_input_filters) {
+    return "something unsent or unread";
   }
-  return std::ranges::any_of(strangers(), [&](const module* each) {
+  if (!apr_is_empty_table(connection->notes)) return "a note";
+  if (!is_sockets_own(connection)) return "an address that isn't the socket's";
+  if (std::strcmp(ap_get_protocol(connection), AP_PROTOCOL_HTTP1) != 0) return "another protocol";
+  if (const char* name = unknown_in(connection->input_filters)) return name;
+  if (const char* name = unknown_in(connection->output_filters)) return name;
+  const auto stranger = std::ranges::find_if(strangers(), [&](const module* each) {
     return ap_get_module_config(connection->conn_config, each) != nullptr;
   });
+  return stranger == strangers().end() ? nullptr : (*stranger)->name;
 }
 
 }  // namespace lingerd

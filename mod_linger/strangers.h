@@ -10,6 +10,7 @@ namespace lingerd {
 // Hook: child_init. Learns which of the loaded modules aren't known.
 void learn_strangers(apr_pool_t* child_pool, server_rec* server);
 
-[[nodiscard]] bool is_strange(conn_rec* connection);
+// What it is that keeps the connection, in words for the log; null: nothing does.
+[[nodiscard]] const char* stranger_on(conn_rec* connection);
 
 }  // namespace lingerd

@@ -7,6 +7,7 @@ import resource
 
 import pytest
 from harness import clients
+from harness.keepalive import KeepAlive
 from harness.waiting import wait_equal, wait_until
 
 import machine
@@ -140,6 +141,49 @@ def test_restart_carries_what_lingers(site):
         pid = site.wait_pid()
         site.machine.run("systemctl", "restart", SERVICE)
         site.wait_pid(other_than=pid)
+
+
+@contextlib.contextmanager
+def _configured(site, text):
+    conf = site.machine.root / "etc/apache2/conf-enabled/more.conf"
+    conf.write_text(text)
+    site.machine.run("systemctl", "reload", "apache2")
+    yield
+    conf.unlink()
+    site.machine.run("systemctl", "reload", "apache2")
+
+
+def test_idle_connections_wait_in_lingerd(site):
+    """Would catch a sandbox in which lingerd can't give a connection back (its system calls, /proc, who
+    it is to httpd), and a restart of either that loses one."""
+    site.use_mpm("prefork")
+    site.wait_up()
+    with _configured(site, "LingerKeepAlive On\nKeepAliveTimeout 300\n"), \
+            contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(KeepAlive(80)) for _ in range(CLIENTS)]
+        for before in ((), ("restart", SERVICE), ("reload", "apache2")):
+            if before:
+                site.machine.run("systemctl", *before)
+            for client in kept:
+                assert client.ask("/page")[::2] == (200, PAGE)
+            wait_until(lambda: site.counter("LingerParked") >= CLIENTS,
+                       lambda: f"they wait in lingerd: {site.status()}")
+        status = site.status()
+        assert status["LingerReturned"] >= 2 * CLIENTS
+        assert status["LingerReturnFailed"] == status["LingerReturnsRefused"] == 0
+        assert status["Scoreboard"].count("K") < 5
+
+
+def test_the_rest_of_a_response_is_delivered(site, mpm):
+    """Would catch a sandbox in which lingerd can't read or write what it is to deliver."""
+    site.put("large", PAGE * 200)
+    with _configured(site, "LingerOffload On\n"), contextlib.ExitStack() as stack:
+        before = site.counter("LingerDelivered")
+        slow = stack.enter_context(clients.stalled_reader(80, "/large"))
+        wait_until(lambda: site.counter("LingerOffloadPending") >= 1,
+                   lambda: f"a delivery is under way: {site.status()}")
+        assert clients.split(clients.read_to_fin(slow)) == (200, PAGE * 200)
+        wait_equal(lambda: site.counter("LingerDelivered"), before + 1, "delivered")
 
 
 def test_reload(site, loaded):

@@ -50,11 +50,21 @@ def _works(report):
     assert any(line.startswith("took over 3 sockets") for line in report.all("journal"))
 
 
+def _extras_work(report):
+    assert report.get("answered") == "3"
+    assert int(report.get("extras.LingerReturned")) >= 2
+    assert report.get("extras.LingerReturnFailed") == report.get("extras.LingerReturnsRefused") == "0"
+    assert report.get("delivered") == "20000000"
+    assert int(report.get("extras.LingerOffloads")) >= 1
+    assert report.get("extras.LingerRejected") == "0"
+
+
 def test_selinux_lets_it_work(selinux):
     assert selinux.get("enforcing") == "1"
     assert selinux.get("domain") == "system_u:system_r:lingerd_t:s0"
     assert selinux.get("directory") == "lingerd 755 system_u:object_r:lingerd_runtime_t:s0"
     _works(selinux)
+    _extras_work(selinux)
     assert selinux.all("complaint", selinux.quiet) == []
 
 
@@ -81,4 +91,5 @@ def test_apparmor_lets_it_work(apparmor):
     assert apparmor.get("domain") == "lingerd (enforce)"
     assert apparmor.get("daemon") == "0"
     _works(apparmor)
+    _extras_work(apparmor)
     assert apparmor.all("complaint") == []
