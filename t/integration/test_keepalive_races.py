@@ -73,10 +73,9 @@ RACES = {
     "takeover": (_take_over, "", {}),
     "queue": (_full_queue, "", {"clients": CROWD // 2, "pauses": ((0.2, 0.6),)}),
 }
-SHARES = {"queue": 3}  # of the requests, where it isn't one: each client needs some
-REQUESTS = (int(os.environ.get("RACE_REQUESTS") or 20_000)
-            // (len(MPMS) * sum(SHARES.get(race, 1) for race in RACES)) + 1)
-pytestmark = pytest.mark.timeout(120 + REQUESTS // 100)
+REQUESTS = int(os.environ.get("RACE_REQUESTS") or 20_000) // (len(RACES) * len(MPMS)) + 1
+LEAST = {"queue": 3_000}  # each of the crowd needs some
+pytestmark = pytest.mark.timeout(120 + REQUESTS // 50)
 
 
 @pytest.fixture(scope="module", params=MPMS)
@@ -99,7 +98,8 @@ def test_race(sandbox, mpm, race, total):
     httpd.allowed_lines += ["AH00161", "AH00286"]
     lingerd.allowed_lines += ["handing over", "took over"]
     options = {"pauses": AROUND_PARKING, **options}
-    racers = Racers(httpd.port, seconds=3600, requests=REQUESTS * SHARES.get(race, 1), **options)
+    racers = Racers(httpd.port, seconds=3600, requests=max(REQUESTS, LEAST.get(race, 0)),
+                    **options)
     events = 0
     while racers.running():
         if event is not None:
