@@ -134,6 +134,11 @@ RUN_PYTEST = mkdir -p build; dir=$$(mktemp -d "$(CURDIR)/build/pytest.XXXXXX"); 
 integration: all build/ablinger ## Integration tests on a real httpd, prefork, worker and event (PYTEST_ARGS)
 	@$(call RUN_PYTEST,)
 
+.PHONY: race
+race: PYTEST_ARGS := -q -s -k test_keepalive_races
+race: all ## Keep-alive clients that ask around every event: RACE_REQUESTS (1000000), each answered
+	@$(call RUN_PYTEST,RACE_REQUESTS=$(or $(RACE_REQUESTS),1000000))
+
 .PHONY: asan tsan asan-unit
 asan-unit:
 	@$(MAKE) VARIANT=asan unit
