@@ -151,7 +151,14 @@ void turn_away(apr_socket_t* socket, apr_pool_t* pool) {
   apr_os_sock_put(&socket, &none, pool);
 }
 
-void refuse(server_rec* server, const char* what, const ucred& who) {
+// By a child that is told to end at once: it takes the sockets from under its workers' hands.
+bool has_been_closed(apr_socket_t* socket) {
+  apr_os_sock_t fd = -1;
+  return apr_os_sock_get(&fd, socket) != APR_SUCCESS || fd < 0;
+}
+
+void refuse(server_rec* server, apr_socket_t* socket, const char* what, const ucred& who) {
+  if (has_been_closed(socket)) return;
   this_child().tally->count(ModuleCounter::kReturnsRefused);
   static std::atomic<std::uint64_t> logged_ns{0};
   const std::uint64_t now_ns = monotonic_ns();
@@ -185,13 +192,13 @@ conn_rec* come_back([[maybe_unused]] apr_pool_t* pool, [[maybe_unused]] server_r
   socklen_t size = sizeof who;
   const bool asked = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0;
   if (!asked || !is_lingerd(who.uid)) {
-    refuse(server, "it isn't lingerd's", who);
+    refuse(server, socket, "it isn't lingerd's", who);
     turn_away(socket, pool);
     return nullptr;
   }
   std::optional<Arrival> arrival = receive(fd);
   if (!arrival) {
-    refuse(server, "it brought no client", who);
+    refuse(server, socket, "it brought no client", who);
     turn_away(socket, pool);
     return nullptr;
   }

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import clients, keepalive
+from harness import clients, inject, keepalive
 from harness.keepalive import KeepAlive, wait_parked, wait_parks
 from harness.waiting import wait_until
 
@@ -303,6 +303,22 @@ def test_strangers_at_the_listener(sandbox, mpm, sends):
             assert connection.ask()[0] == 200
     for stranger in strangers:
         stranger.close()
+
+
+def test_a_child_ends_beside_a_return(sandbox):
+    """Told to end at once, worker's child closes the sockets of its workers, one of which is just
+    looking who has come. Would catch lingerd taken for a stranger."""
+    rules = inject.Rules(sandbox.directory)
+    lingerd = sandbox.lingerd()
+    httpd = inject.httpd(sandbox, rules.environment(), "worker", lingerd=lingerd,
+                         config="KeepAliveTimeout 60\n", linger_directives="LingerKeepAlive On\n")
+    connection, = _parked(httpd, lingerd, 1)
+    looking = rules.delay("getsockopt", 700, count=1)
+    connection.send()
+    wait_until(lambda: looking.applied > 0, "a worker looks who it is")
+    httpd.restart()
+    assert httpd.status()["LingerReturnsRefused"] == 0
+    connection.socket.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")

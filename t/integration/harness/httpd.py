@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 
 from harness import clients, httpd_conf, places, proc, sanitized
 from harness.logs import LogFile
@@ -119,6 +120,7 @@ class Httpd:
         self._restart(signal.SIGUSR1)
 
     def restart(self):
+        self._let_workers_sleep()
         self._restart(signal.SIGHUP)
 
     def _restart(self, number):
@@ -126,6 +128,19 @@ class Httpd:
         os.kill(self.pid, number)
         wait_until(lambda: self._starts() > starts, lambda: "restart\n" + self.log_tails())
         wait_until(self._answers, "an answer after a restart")
+
+    def _let_workers_sleep(self):
+        """Stock event: a child that is told to end at once closes its workers' sockets, also the one
+        whose worker is just done with it, in memory that may be gone by then (close_worker_sockets()),
+        and dies of SIGSEGV. With nothing to do for the workers it doesn't; with load it may."""
+        end = time.monotonic() + 5
+        before = None
+        while self.mpm == "event" and time.monotonic() < end:
+            now = proc.sleeping_threads(self.children())
+            if now is not None and now == before:
+                return
+            before = now
+            time.sleep(0.02)
 
     def graceful_stop(self):
         """Returns at once; `wait_gone` waits for the end."""
@@ -141,6 +156,7 @@ class Httpd:
         if self._process.poll() is None:
             # Stock event: a child that is told to end may meet a connection that begins to linger.
             self.allowed_lines.append(r"\(9\)Bad file descriptor: AH03092: ")
+            self._let_workers_sleep()
             os.kill(self.pid, signal.SIGTERM)
         problems = []
         try:

@@ -46,6 +46,21 @@ def state(pid):
     return entry[0] if entry else None
 
 
+def sleeping_threads(pids):
+    """{thread: how often it has gone to sleep}, or None while one of them is not asleep."""
+    switches = {}
+    try:
+        for pid in pids:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                status = pathlib.Path(f"/proc/{pid}/task/{thread}/status").read_text()
+                if not re.search(r"^State:\s*S", status, re.MULTILINE):
+                    return None
+                switches[thread] = re.findall(r"ctxt_switches:\s*(\d+)", status)
+    except OSError:  # it has just ended
+        return None
+    return switches
+
+
 def children(pid):
     return sorted(p for p in _pids() if (s := _stat(p)) and s[1] == pid and s[0] != "Z")
 
