@@ -7,7 +7,7 @@ import pytest
 
 from harness import clients, logs, proc
 from harness.httpd import FATES, content
-from harness.sandbox import settle
+from harness.sandbox import settle, wait_halves_agree
 from harness.waiting import wait_equal, wait_steady, wait_until
 
 RESTARTS = 20
@@ -27,6 +27,7 @@ def stalled(httpd, lingerd):
     queue = lingerd.queue()
     client = clients.stalled_reader(httpd.port, "/300k.bin")
     wait_equal(lingerd.queue, queue + 1, "sockets in lingerd")
+    wait_halves_agree(httpd, lingerd)  # httpd counts it last
     return client
 
 
