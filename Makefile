@@ -127,7 +127,8 @@ unit: $(unit_runners) ## Unit tests (CppUTest)
 
 # A directory for each run, so that two runs don't share one; kept when a test fails.
 RUN_PYTEST = mkdir -p build; dir=$$(mktemp -d "$(CURDIR)/build/pytest.XXXXXX"); chmod 755 "$$dir"; \
-    $(1) $(PYTHON) -m pytest -p no:cacheprovider --basetemp="$$dir/t" t/integration $(PYTEST_ARGS) \
+    $(1) $(PYTHON) -m pytest -p no:cacheprovider --basetemp="$$dir/t" $(or $(TESTS),t/integration) \
+    $(PYTEST_ARGS) \
     && rm -rf "$$dir"
 
 .PHONY: integration

@@ -36,6 +36,7 @@ namespace {
 constexpr char kKey[] = "mod_linger return";
 // lingerd sends at once. This is how long a child waits for one that the scheduler has put aside.
 constexpr int kReceiveMs = 1'000;
+constexpr std::uint64_t kLogPeriodNs = 1'000'000'000;  // of strangers, in each child
 
 #if APR_HAVE_SOCKADDR_UN
 
@@ -150,12 +151,20 @@ void turn_away(apr_socket_t* socket, apr_pool_t* pool) {
   apr_os_sock_put(&socket, &none, pool);
 }
 
-void refuse(server_rec* server, const char* what, const ucred& who) {
+// By a child that is told to end at once: it takes the sockets from under its workers' hands.
+bool has_been_closed(apr_socket_t* socket) {
+  apr_os_sock_t fd = -1;
+  return apr_os_sock_get(&fd, socket) != APR_SUCCESS || fd < 0;
+}
+
+void refuse(server_rec* server, apr_socket_t* socket, const char* what, const ucred& who) {
+  if (has_been_closed(socket)) return;
   this_child().tally->count(ModuleCounter::kReturnsRefused);
   static std::atomic<std::uint64_t> logged_ns{0};
   const std::uint64_t now_ns = monotonic_ns();
-  const std::uint64_t before = logged_ns.exchange(now_ns);
-  if (before != 0 && now_ns < before + 1'000'000'000) return;
+  std::uint64_t before = logged_ns.load();
+  if (before != 0 && now_ns < before + kLogPeriodNs) return;
+  if (!logged_ns.compare_exchange_strong(before, now_ns)) return;
   ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
                "refused a connection to the private listener for parked connections: %s (process "
                "%ld, user %lu)",
@@ -183,13 +192,13 @@ conn_rec* come_back([[maybe_unused]] apr_pool_t* pool, [[maybe_unused]] server_r
   socklen_t size = sizeof who;
   const bool asked = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0;
   if (!asked || !is_lingerd(who.uid)) {
-    refuse(server, "it isn't lingerd's", who);
+    refuse(server, socket, "it isn't lingerd's", who);
     turn_away(socket, pool);
     return nullptr;
   }
   std::optional<Arrival> arrival = receive(fd);
   if (!arrival) {
-    refuse(server, "it brought no client", who);
+    refuse(server, socket, "it brought no client", who);
     turn_away(socket, pool);
     return nullptr;
   }

@@ -15,6 +15,7 @@ import yaml
 
 from harness import clients, lingerctl, places
 from harness.ports import ReservedPort
+from harness.sandbox import settle
 from harness.waiting import wait_until
 
 AGENTS = places.ROOT / "conf" / "agents"
@@ -45,6 +46,7 @@ def site(module_sandbox):
     httpd, lingerd = module_sandbox.site("event", config=LINGER_STATUS)
     for _ in range(4):
         clients.fetch(httpd.port)
+    settle(httpd)
     return httpd, lingerd
 
 
@@ -145,12 +147,12 @@ def test_rules_of_parsing_keep_stock_keys_and_find_ours(site, stock):
 
     def same_keys():
         # An httpd in its first second, or that has used no processor time yet, has fewer.
-        keys = [{key for key in server.status() if not key.startswith("Linger")}
-                for server in (httpd, stock)]
-        return keys[0] == keys[1]
+        texts = httpd.status_text(), stock.status_text()
+        keys = [{line.partition(": ")[0] for line in text.splitlines()
+                 if ": " in line and not line.startswith("Linger")} for text in texts]
+        return texts if keys[0] == keys[1] else None
 
-    wait_until(same_keys, "the keys of both")
-    text, plain = httpd.status_text(), stock.status_text()
+    text, plain = wait_until(same_keys, "the keys of both")
     fields = telegraf_fields(text)
     assert fields["LingerUp"] == 1 and fields["LingerQueueLimit"] == \
         lingerd.counters()["LingerQueueLimit"]

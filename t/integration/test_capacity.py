@@ -7,6 +7,7 @@ import pytest
 from harness import clients, stats
 from harness.httpd import content
 from harness.record import WELCOME, Child
+from harness.sandbox import wait_halves_agree
 from harness.waiting import wait_equal, wait_until
 
 LIMIT, CLIENTS = 50, 80
@@ -25,6 +26,7 @@ def test_eviction(mpm, sandbox):
             assert lingerd.queue() <= LIMIT
         wait_equal(lambda: lingerd.counters()["LingerTotal"], CLIENTS, "sockets taken over")
         wait_equal(lingerd.queue, LIMIT, "sockets in lingerd")
+        wait_halves_agree(httpd, lingerd)
         status = httpd.status()
         assert status["LingerEvicted"] == CLIENTS - LIMIT
         assert status["LingerQueueLimit"] == LIMIT

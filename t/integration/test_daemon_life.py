@@ -231,7 +231,7 @@ def test_sigterm_lets_lingers_finish(served):
     doesn't end when the last client has gone."""
     lingerd, child = served
     staying = child.lingering_client(idle_ms=3_600_000, cap_ms=3_600_000)
-    silent = child.lingering_client(idle_ms=300)
+    silent = child.lingering_client(idle_ms=1_500)
     wait_equal(lingerd.queue, 2, "sockets in lingerd")
     lingerd.terminate()
     wait_until(lambda: not lingerd.socket_path.exists(), "the socket is gone")

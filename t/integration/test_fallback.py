@@ -104,8 +104,8 @@ def test_killed_and_restarted(mpm, sandbox):
         wait_hand_offs_resume(httpd)
     assert fallbacks(httpd)["Down"] > 0
     assert httpd.children() == pids
-    downs, backs = (len(httpd.error_log.matching(line)) for line in (DOWN, BACK))
-    assert downs == backs == 3, httpd.error_log.tail()
+    wait_equal(lambda: [len(httpd.error_log.matching(line)) for line in (DOWN, BACK)], [3, 3],
+               "lines that lingerd is down, and back")
 
 
 def test_killed_with_clients(mpm, sandbox):

@@ -16,6 +16,7 @@ import pytest
 
 from harness import clients, inject, logs, places, proc, stats
 from harness.httpd import FATES, content
+from harness.sandbox import wait_halves_agree
 from harness.waiting import wait_equal, wait_until
 
 NOTED = r"\[linger:(warn|notice)\].* lingerd (is (down|busy|back)|denied)"
@@ -113,8 +114,7 @@ def _recover(site, pids):
     rules.clear()
     wait_hand_offs_resume(httpd)
     assert httpd.children() == pids
-    wait_equal(lambda: lingerd.counters()["LingerTotal"], httpd.status()["LingerHandoffs"],
-               "sockets taken over")
+    wait_halves_agree(httpd, lingerd)
     wait_equal(lingerd.queue, 0, "sockets in lingerd")
 
 
@@ -187,7 +187,7 @@ def test_no_descriptor_when_the_children_start(site):
     rule = rules.fail("socket", "EMFILE")
     httpd.graceful()
     fetch_whole(httpd)
-    assert rule.applied > 0
+    wait_until(lambda: rule.applied > 0, "a new child has started")
     rules.clear()
     wait_hand_offs_resume(httpd)
 
@@ -201,8 +201,7 @@ def test_the_calendar_jumps(site):
         rules.page.calendar_offset_s = days * 86_400
         rules.fail("sendmsg", "EPIPE", count=1)  # and so it connects anew
         wait_hand_offs_resume(httpd)
-        wait_equal(lambda: lingerd.counters()["LingerTotal"], httpd.status()["LingerHandoffs"],
-                   "sockets taken over")
+        wait_halves_agree(httpd, lingerd)
         before = lingerd.counters()
         client, _, _ = clients.late_closer(httpd.port)
         with client:
@@ -272,8 +271,7 @@ def test_too_many_in_flight(sandbox):
         assert "Too many references" in busy and "RLIMIT_NOFILE" in busy
     lingerd.resume()
     wait_hand_offs_resume(httpd)
-    wait_equal(lambda: lingerd.counters()["LingerTotal"], httpd.status()["LingerHandoffs"],
-               "sockets taken over")
+    wait_halves_agree(httpd, lingerd)
     assert httpd.children() == [child]
 
 
@@ -385,7 +383,6 @@ def test_the_shortest_queues(narrow, sandbox, narrow_mpm):
     lingerd.resume()
     wait_hand_offs_resume(httpd)
     clients.load(httpd.port, 1000)
-    wait_equal(lambda: lingerd.counters()["LingerTotal"], httpd.status()["LingerHandoffs"],
-               "sockets taken over")
+    wait_halves_agree(httpd, lingerd)
     found = grown(httpd, before)
     assert found["Down"] == found["Denied"] == 0

@@ -228,14 +228,21 @@ NEEDED_EACH_TIME = CALLS.keys() - {"nanosleep", "poll"}  # the others now and th
 INJECTED = [r"lingerd: refused ", ACCEPT]
 
 
-@pytest.fixture(name="rules", scope="module")
-def rules_fixture(module_sandbox):
+@pytest.fixture(name="page", scope="module")
+def page_fixture(module_sandbox):
     return inject.Rules(module_sandbox.directory)
 
 
 @pytest.fixture(name="injected", scope="module")
-def injected_fixture(module_sandbox, rules):
-    return inject.lingerd(module_sandbox, rules, "--max-time", "3600")
+def injected_fixture(module_sandbox, page):
+    return inject.lingerd(module_sandbox, page, "--max-time", "3600")
+
+
+@pytest.fixture(name="rules")
+def rules_fixture(page):
+    """A failed test leaves no fault behind for the next."""
+    yield page
+    page.clear()
 
 
 def _new_children(lingerd, count, clients):

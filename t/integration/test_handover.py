@@ -21,7 +21,7 @@ from harness.lingerd import environment, run_lingerd
 from harness.logs import sanitizer_lines
 from harness.record import WELCOME, Child
 from harness.stats import adds_up, read_page
-from harness.waiting import wait_until
+from harness.waiting import wait_equal, wait_until
 
 TAKING_OVER = ["handing over", "took over", "listens at"]
 MANY = int(os.environ.get("HANDOVER_SOCKETS", "5000"))
@@ -50,10 +50,10 @@ def test_the_next_lingerd_goes_on_in_the_same_process(sandbox):
         child.greeting()
         lingering = _fill(child, MANY, idle_ms=600_000, cap_ms=600_000)
         _send_from_half(lingering)
-        wait_until(lambda: lingerd.counters()["LingerDrainedBytes"] >= 1000 * len(lingering[::2]),
-                   lambda: f"drained before it: {lingerd.counters()}")
+        wait_until(lambda: lingerd.counters()["LingerDrainedBytes"] >= 1000 * len(lingering[::2])
+                   and lingerd.queue() == MANY,
+                   lambda: f"taken, and drained before it: {lingerd.counters()}")
         before = lingerd.counters()
-        assert before["LingerQueue"] == MANY
 
         for _ in range(3):  # and the one after that
             started = lingerd.log.text().count("took over")
@@ -105,9 +105,9 @@ def test_another_process_takes_over(sandbox, sending):
                 _send_from_half(lingering)
             held = len(lingerd.fds())
             lingerd.take_over()
-            assert len(lingerd.fds()) == held
+            wait_equal(lambda: len(lingerd.fds()), held, "lingerd's descriptors")
             assert lingerd.counters()["pid"] == lingerd.pid != predecessor
-            assert pidfile.read_text() == f"{lingerd.pid}\n"
+            wait_equal(pidfile.read_text, f"{lingerd.pid}\n", "the pidfile")
         sent = 2 * 1000 * len(lingering[::2]) if sending else 0
         wait_until(lambda: lingerd.counters()["LingerDrainedBytes"] == sent,
                    lambda: f"drained by either: {lingerd.counters()}")
@@ -148,7 +148,7 @@ def test_a_successor_that_fails_at_the_last_moment(sandbox):
         wait_until(lambda: "no successor, going on" in lingerd.log.text(), "it says so")
         wait_until(lambda: (page := read_page(lingerd.stats_path)) and page["pid"] == lingerd.pid,
                    "its page is back")
-        assert pidfile.read_text() == f"{lingerd.pid}\n"
+        wait_equal(pidfile.read_text, f"{lingerd.pid}\n", "the pidfile")
         lingering += _fill(child, 20, idle_ms=600_000, cap_ms=600_000)
         wait_until(lambda: lingerd.queue() == 40, "it goes on")
         with Child(lingerd.socket_path) as other:
@@ -488,7 +488,7 @@ def test_packing_fails(sandbox, call, error):
         os.kill(lingerd.pid, signal.SIGUSR2)
         wait_until(lambda: "can't hand over, going on" in lingerd.log.text(), "it says so")
         assert rule.applied == 1
-        assert len(lingerd.fds()) == held
+        wait_equal(lambda: len(lingerd.fds()), held, "lingerd's descriptors")
         rules.clear()
         os.kill(lingerd.pid, signal.SIGUSR2)  # and the next time it goes
         wait_until(lambda: "took over 20 sockets" in lingerd.log.text(), "it follows itself")

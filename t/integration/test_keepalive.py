@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from harness import clients, keepalive, tls
-from harness.keepalive import KeepAlive, wait_parked, wait_parks
+from harness import clients, keepalive, logs, tls
+from harness.keepalive import KeepAlive, wait_counted, wait_parked, wait_parks
 from harness.waiting import wait_until
 
 PARKING = ("prefork", "worker")
@@ -17,19 +17,27 @@ def mpm(request):
 
 
 @pytest.fixture(scope="module")
-def site(module_sandbox, mpm):
+def server(module_sandbox, mpm):
     return keepalive.site(module_sandbox, mpm)
+
+
+@pytest.fixture
+def site(server):
+    httpd, lingerd = server
+    httpd.allowed_lines.append(logs.ALL_BUSY)
+    wait_parked(lingerd, 0)  # of a test that has failed
+    return server
 
 
 def test_idle_connections_free_their_workers(sandbox, mpm):
     """With two workers, twelve connections; each request finds a worker."""
-    httpd, lingerd = keepalive.site(sandbox, mpm, workers=2)
+    httpd, lingerd = keepalive.site(sandbox, mpm, workers=2, config="KeepAliveTimeout 60\n")
     connections = [KeepAlive(httpd.port) for _ in range(12)]
     for turn in range(3):
         for number, connection in enumerate(connections):
             status, _, body = connection.ask()
             assert (status, body) == (200, b"hello, world\n"), (turn, number)
-        wait_parked(lingerd, 12)
+        wait_parked(lingerd, 12, total=12 * (turn + 1))
     for connection in connections:
         connection.socket.close()
     wait_parked(lingerd, 0)
@@ -38,6 +46,18 @@ def test_idle_connections_free_their_workers(sandbox, mpm):
     assert counters["LingerReturned"] == 24
     assert counters["LingerParkClosedByClient"] == 12
     assert keepalive.parks_add_up(counters)
+
+
+def test_who_asks_and_asks_stays_with_his_worker(sandbox, mpm):
+    """Would catch a trip to lingerd for each request, and a client that is waited for too long once it
+    thinks."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, directives="LingerKeepAliveAfter 1000\n")
+    with KeepAlive(httpd.port) as connection:
+        for _ in range(20):
+            assert connection.ask()[0] == 200
+        assert lingerd.counters()["LingerParkedTotal"] == 0
+        wait_parked(lingerd, 1)
+        assert connection.ask()[0] == 200
 
 
 def _fields(httpd, count):
@@ -49,9 +69,9 @@ def _fields(httpd, count):
 def test_state_comes_back(sandbox, mpm):
     """The client's address, the keep-alive count (%k) and with it MaxKeepAliveRequests: each request
     is a stay in lingerd, and the log is the one that stock httpd writes."""
-    logs = []
+    seen_logs = []
     for stock in (True, False):
-        options = {"config": "MaxKeepAliveRequests 4\n", "workers": 2}
+        options = {"config": "MaxKeepAliveRequests 4\nKeepAliveTimeout 60\n", "workers": 2}
         httpd = sandbox.httpd(mpm, **options) if stock else None
         if httpd is None:
             httpd, lingerd = keepalive.site(sandbox, mpm, **options)
@@ -65,11 +85,10 @@ def test_state_comes_back(sandbox, mpm):
             assert connection.closed_cleanly()
         fields = _fields(httpd, 5)
         # Without %I, where stock httpd counts a byte of the next request if that is quick.
-        logs.append(([line[:4] + line[5:10] for line in fields], seen))
-    assert logs[0] == logs[1]
-    assert [line[5] for line in logs[1][0]] == ["0", "1", "2", "3", "4"]
-    wait_parked(lingerd, 0)
-    assert lingerd.counters()["LingerReturned"] == 4
+        seen_logs.append(([line[:4] + line[5:10] for line in fields], seen))
+    assert seen_logs[0] == seen_logs[1]
+    assert [line[5] for line in seen_logs[1][0]] == ["0", "1", "2", "3", "4"]
+    wait_counted(lingerd, Returned=4)
 
 
 def test_expires_after_keep_alive_timeout(sandbox, mpm):
@@ -82,27 +101,24 @@ def test_expires_after_keep_alive_timeout(sandbox, mpm):
         long.ask()
         began = time.monotonic()
         short.ask()
-        wait_parked(lingerd, 2)
+        wait_parks(lingerd, 2)
         assert short.closed_cleanly()
         assert time.monotonic() - began >= 0.7
         short.socket.sendall(b"too late")
         assert short.closed_cleanly()
-        wait_parked(lingerd, 1)  # the page comes a moment after the FIN
-        counters = lingerd.counters()
-        assert counters["LingerParkExpired"] == 1
-        assert counters["LingerTotal"] == 1, "it lingers like any other"
+        wait_counted(lingerd, Parked=1, ParkExpired=1, Total=1)  # it lingers like any other
         assert long.ask()[0] == 200
 
 
 def test_half_a_request_has_keep_alive_timeout(sandbox, mpm):
     """As in stock httpd: who sends the beginning of a request line only has KeepAliveTimeout."""
-    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 1\nTimeout 60\n")
+    httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 3\nTimeout 60\n")
     with KeepAlive(httpd.port) as connection:
         connection.ask()
         wait_parked(lingerd, 1)
         connection.socket.sendall(b"GET / HT")
         assert connection.closed_cleanly()
-    assert lingerd.counters()["LingerReturned"] == 1
+    wait_counted(lingerd, Returned=1)
 
 
 def test_virtual_hosts_decide(sandbox, mpm):
@@ -128,7 +144,7 @@ def test_virtual_hosts_decide(sandbox, mpm):
         wait_parked(lingerd, 1)
         connection.ask(host="localhost")
         connection.ask(host="parks")
-        wait_parked(lingerd, 1)
+        wait_parked(lingerd, 1, total=2)
     wait_parked(lingerd, 0)
     assert lingerd.counters()["LingerParkedTotal"] == 2
 
@@ -226,6 +242,6 @@ def test_reqtimeout_begins_with_the_request(sandbox, mpm):
         wait_parked(lingerd, 1)
         time.sleep(1.3)
         assert connection.ask()[0] == 200
-        wait_parked(lingerd, 1)
+        wait_parked(lingerd, 1, total=2)
         connection.socket.sendall(b"GET /hello.txt HTTP/1.1\r\nHost: ")
         assert connection.response()[0] == 408

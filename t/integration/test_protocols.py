@@ -3,7 +3,6 @@
 and in lingerd's hands."""
 import re
 import subprocess
-import time
 
 import pytest
 
@@ -39,7 +38,8 @@ ScriptAlias /cgi/ "@dir@/cgi/"
 H2_MPMS = ("worker", "event")  # mod_http2 says itself that it doesn't work on prefork
 SCRIPTS = {
     "length": "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nwc -c\n",
-    "slow": "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nsleep 2\necho slowly\n",
+    "slow": "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\n"
+            "touch @dir@/run/slow\nsleep 2\necho slowly\n",
     # No length, and pieces over time: httpd has to send it chunked.
     "pieces": "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\n"
               "for i in 1 2 3; do echo piece $i; sleep 0.05; done\n",
@@ -49,7 +49,7 @@ SCRIPTS = {
 def add_scripts(httpd):
     for name, text in SCRIPTS.items():
         script = httpd.directory / "cgi" / name
-        script.write_text(text)
+        script.write_text(text.replace("@dir@", str(httpd.directory)))
         script.chmod(0o755)
 
 
@@ -323,10 +323,10 @@ def test_nghttp(site, mpm, scheme):
     need_h2(mpm)
     httpd, _ = site
     port = httpd.port if scheme == "http" else httpd.ports["tls"]
+    (httpd.directory / "run" / "slow").unlink(missing_ok=True)
     with subprocess.Popen(["nghttp", "-v", f"{scheme}://127.0.0.1:{port}/cgi/slow"],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as nghttp:
-        wait_until(lambda: int(httpd.status()["BusyWorkers"]) > 1, "the request to be served")
-        time.sleep(0.3)  # the script runs; nothing tells so from outside
+        wait_until((httpd.directory / "run" / "slow").exists, "the script runs")
         httpd.graceful()
         output = nghttp.communicate(timeout=60)[0]
     assert nghttp.returncode == 0

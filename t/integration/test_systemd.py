@@ -29,7 +29,7 @@ def activated(path, *arguments):
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(),
             start_new_session=True)
     try:
-        wait_until(path.is_socket, "the activation socket")
+        wait_until(lambda: proc.listens(path), "the activation socket")
         yield process
     finally:
         if process.poll() is None:
@@ -90,7 +90,7 @@ def test_wrong_kind_of_socket(sandbox):
         process = subprocess.Popen([ACTIVATE, "-l", str(path), str(places.LINGERD)],
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                    env=environment())
-    wait_until(path.is_socket, "the activation socket")
+    wait_until(lambda: proc.listens(path), "the activation socket")
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         assert process.wait(20) == 6

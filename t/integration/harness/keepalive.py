@@ -2,14 +2,17 @@
 """Sites with LingerKeepAlive, and clients that keep their connection."""
 import contextlib
 
-from harness import clients
-from harness.waiting import wait_until
+from harness import clients, logs
+from harness.waiting import wait_equal, wait_until
 
 
 def site(box, mpm, *lingerd_arguments, directives="", config="", **options):
     """(httpd with LingerKeepAlive On, lingerd)"""
-    return box.site(mpm, *lingerd_arguments, config=config,
-                    linger_directives="LingerKeepAlive On\n" + directives, **options)
+    httpd, lingerd = box.site(mpm, *lingerd_arguments, config=config,
+                              linger_directives="LingerKeepAlive On\n" + directives, **options)
+    # Workers wait some milliseconds themselves: a few quick clients make all of them busy.
+    httpd.allowed_lines.append(logs.ALL_BUSY)
+    return httpd, lingerd
 
 
 class KeepAlive:
@@ -60,15 +63,30 @@ class KeepAlive:
         return False
 
 
-def wait_parked(lingerd, count, what="connections are parked"):
-    wait_until(lambda: lingerd.counters()["LingerParked"] == count,
-               lambda: f"{count} {what}: {lingerd.counters()}")
+def wait_parked(lingerd, count, total=0):
+    """`count` connections are, after `total` times so far: lingerd's page may still show one that has
+    just come back."""
+    def parked():
+        counters = lingerd.counters()
+        return counters["LingerParked"] == count and counters["LingerParkedTotal"] >= total
+
+    wait_until(parked, lambda: f"{count} are parked, {total} times: {lingerd.counters()}")
 
 
 def wait_parks(lingerd, count):
-    """The same so far in all: for the next one of a connection that has been parked before."""
+    """So many times so far, whether they are still parked or not."""
     wait_until(lambda: lingerd.counters()["LingerParkedTotal"] >= count,
                lambda: f"parked {count} times: {lingerd.counters()}")
+
+
+def wait_counted(lingerd, **expected):
+    """Waits for these counters, LingerParked… without the first word: lingerd shows what it has done at
+    the end of a round, when a client may know already."""
+    def seen():
+        counters = lingerd.counters()
+        return {name: counters[f"Linger{name}"] for name in expected}
+
+    wait_equal(seen, expected, "counters")
 
 
 def parks_add_up(counters):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What /proc says about a process: descriptors, children, shared mappings, its session."""
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -44,6 +45,21 @@ def has_pending(pid, number):
 def state(pid):
     entry = _stat(pid)
     return entry[0] if entry else None
+
+
+def sleeping_threads(pids):
+    """{thread: how often it has gone to sleep}, or None while one of them is not asleep."""
+    switches = {}
+    try:
+        for pid in pids:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                status = pathlib.Path(f"/proc/{pid}/task/{thread}/status").read_text()
+                if not re.search(r"^State:\s*S", status, re.MULTILINE):
+                    return None
+                switches[thread] = re.findall(r"ctxt_switches:\s*(\d+)", status)
+    except OSError:  # it has just ended
+        return None
+    return switches
 
 
 def children(pid):
@@ -97,9 +113,18 @@ def server_ends(port):
     return found
 
 
+def listens(path):
+    """Whether somebody listens at this Unix socket: it has a file before that."""
+    lines = pathlib.Path("/proc/net/unix").read_text().splitlines()
+    return any(line.split()[3] == "00010000" and line.endswith(f" {path}") for line in lines[1:])
+
+
 def count_held(clients, pids):
     """How many of the clients' connections these processes hold the server's end of."""
-    held = {name for pid in pids for name in fds(pid).values()}
+    held = set()
+    for pid in pids:
+        with contextlib.suppress(FileNotFoundError):  # it has just gone
+            held.update(fds(pid).values())
     ends = server_ends(clients[0].getpeername()[1])
     inodes = [ends.get(client.getsockname()[1]) for client in clients]
     return sum(f"socket:[{inode}]" in held for inode in inodes if inode)

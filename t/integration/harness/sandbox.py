@@ -25,6 +25,18 @@ def settle(httpd):
     return last
 
 
+def wait_halves_agree(httpd, lingerd):
+    """Waits until lingerd has got all that httpd has handed over: either counts when it is through."""
+    seen = {}
+
+    def agree():
+        seen.update(taken=lingerd.counters()["LingerTotal"],
+                    handed_off=httpd.status()["LingerHandoffs"])
+        return seen["taken"] == seen["handed_off"]
+
+    wait_until(agree, lambda: f"the halves agree: {seen}")
+
+
 class Sandbox:
     def __init__(self, name):
         self.directory = places.private_dir(name)
