@@ -6,6 +6,7 @@ What counts as an error is in harness/racer.py. Only two races allow anything bu
 KeepAliveTimeout, where a request may have come too late; and hard restarts, which kill workers in the
 middle of a request as ever. There each worker may cut the one connection in its hands, as stock
 httpd's do, so workers times restarts is the most that may end; whoever is parked doesn't notice."""
+import collections
 import os
 import signal
 import time
@@ -86,10 +87,10 @@ def mpm(request):
 
 @pytest.fixture(scope="module")
 def total():
-    """[requests, those of them that weren't answered] of all races of an MPM."""
-    counts = [0, 0]
+    """How the requests of all races of an MPM ended."""
+    counts = collections.Counter()
     yield counts
-    print(f"in all: {counts[0]:,} requests, {counts[1]:,} without an answer")
+    print(f"in all: {sum(counts.values()):,} requests: {dict(counts)}")
 
 
 @pytest.mark.parametrize("race", RACES)
@@ -110,8 +111,8 @@ def test_race(sandbox, mpm, race, total):
     ends, reports = racers.wait()
     counters = lingerd.counters()
     missing = sum(ends.values()) - ends["ok"]
-    total[0] += sum(ends.values())
-    total[1] += missing
+    total.update({f"{end}, hard restarts" if race == "hard" and end != "ok" else end: count
+                  for end, count in ends.items()})
     print(f"\n{mpm}, {race}: {dict(ends)}, {events} times; "
           f"{counters['LingerParkedTotal']:,} parked, "
           f"{counters['LingerReturned']:,} returned, {counters['LingerParkExpired']:,} expired")
