@@ -109,6 +109,7 @@ void Parking::carry_in(const std::vector<CarriedParking>& states, std::vector<Un
                        std::vector<UniqueFd> addresses, std::uint64_t now_ns) {
   // Each held once while they are counted: the first user of an address brings its descriptor.
   std::vector<std::optional<AddressId>> ids;
+  ids.reserve(addresses.size());
   for (UniqueFd& fd : addresses) ids.push_back(fd ? addresses_.adopt(fd) : std::nullopt);
   std::vector<Parked::Carried> parked;
   for (std::size_t i = 0; i < sockets.size(); ++i) {
