@@ -143,8 +143,7 @@ class Screen {
   }
 
   void row(DaemonCounter c, const std::string& note, const std::string& indent = "") {
-    const bool look =
-        (c == kEvicted || c == kRejected || c == kFallbacksReported) && value(c) != 0;
+    const bool look = (c == kEvicted || c == kRejected || c == kFallbacksReported) && value(c) != 0;
     std::string line = left(indent + std::string(info(c).label), 29) +
                        right(value_text(info(c).unit, value(c)), 15);
     if (before_) {
