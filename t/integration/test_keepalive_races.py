@@ -25,6 +25,8 @@ CROWD, QUEUE = 700, 512
 # parking doesn't wait.
 AROUND_PARKING = ((0.0, 0.012), (0.004, 0.007), (0.02, 0.1))
 TIMEOUT = 0.06
+# worker takes a second for a new process, and has only this one.
+PER_CHILD = {"prefork": 20, "worker": 300}
 AROUND_TIMEOUT = ((0.055, 0.065), (0.0595, 0.0605))
 
 
@@ -70,7 +72,7 @@ RACES = {
                 {"pauses": AROUND_TIMEOUT, "keep_alive_timeout": TIMEOUT}),
     "graceful": (_graceful, "", {}),
     "hard": (_hard, "", {}),
-    "children": (None, "MaxConnectionsPerChild 20\n", {}),
+    "children": (None, "MaxConnectionsPerChild {per_child}\n", {}),
     "SIGUSR2": (_upgrade, "", {}),
     "takeover": (_take_over, "", {}),
     "queue": (_full_queue, "", {"clients": CROWD // 2, "pauses": ((0.2, 0.6),)}),
@@ -96,7 +98,8 @@ def total():
 @pytest.mark.parametrize("race", RACES)
 def test_race(sandbox, mpm, race, total):
     event, config, options = RACES[race]
-    httpd, lingerd = keepalive.site(sandbox, mpm, config=racer.CONFIG + config, workers=WORKERS)
+    httpd, lingerd = keepalive.site(sandbox, mpm, workers=WORKERS,
+                                    config=racer.CONFIG + config.format(per_child=PER_CHILD[mpm]))
     httpd.allowed_lines += ["AH00161", "AH00286"]
     lingerd.allowed_lines += ["handing over", "took over"]
     options = {"pauses": AROUND_PARKING, **options}
