@@ -127,12 +127,18 @@ unit: $(unit_runners) ## Unit tests (CppUTest)
 
 # A directory for each run, so that two runs don't share one; kept when a test fails.
 RUN_PYTEST = mkdir -p build; dir=$$(mktemp -d "$(CURDIR)/build/pytest.XXXXXX"); chmod 755 "$$dir"; \
-    $(1) $(PYTHON) -m pytest -p no:cacheprovider --basetemp="$$dir/t" t/integration $(PYTEST_ARGS) \
+    $(1) $(PYTHON) -m pytest -p no:cacheprovider --basetemp="$$dir/t" $(or $(TESTS),t/integration) \
+    $(PYTEST_ARGS) \
     && rm -rf "$$dir"
 
 .PHONY: integration
 integration: all build/ablinger ## Integration tests on a real httpd, prefork, worker and event (PYTEST_ARGS)
 	@$(call RUN_PYTEST,)
+
+.PHONY: race
+race: PYTEST_ARGS := -q -s -k test_keepalive_races
+race: all ## Keep-alive clients that ask around every event: RACE_REQUESTS (1000000), each answered
+	@$(call RUN_PYTEST,RACE_REQUESTS=$(or $(RACE_REQUESTS),1000000))
 
 .PHONY: asan tsan asan-unit
 asan-unit:

@@ -36,6 +36,7 @@ namespace {
 constexpr char kKey[] = "mod_linger return";
 // lingerd sends at once. This is how long a child waits for one that the scheduler has put aside.
 constexpr int kReceiveMs = 1'000;
+constexpr std::uint64_t kLogPeriodNs = 1'000'000'000;  // of strangers, in each child
 
 #if APR_HAVE_SOCKADDR_UN
 
@@ -161,8 +162,9 @@ void refuse(server_rec* server, apr_socket_t* socket, const char* what, const uc
   this_child().tally->count(ModuleCounter::kReturnsRefused);
   static std::atomic<std::uint64_t> logged_ns{0};
   const std::uint64_t now_ns = monotonic_ns();
-  const std::uint64_t before = logged_ns.exchange(now_ns);
-  if (before != 0 && now_ns < before + 1'000'000'000) return;
+  std::uint64_t before = logged_ns.load();
+  if (before != 0 && now_ns < before + kLogPeriodNs) return;
+  if (!logged_ns.compare_exchange_strong(before, now_ns)) return;
   ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
                "refused a connection to the private listener for parked connections: %s (process "
                "%ld, user %lu)",

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <util_filter.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -44,8 +45,7 @@ bool lingerd_is_up(std::uint64_t now_ns) {
   return up.load(std::memory_order_relaxed);
 }
 
-// Nothing read ahead, neither by the core's filter nor in the kernel; `readable`: when something
-// comes, or the client closes, within `wait_ms`.
+// Read ahead by the core's filter, or in the kernel.
 bool anything_buffered(ap_filter_t* filter, Park& park) {
   if (park.scratch == nullptr) {
     park.scratch = apr_brigade_create(filter->c->pool, filter->c->bucket_alloc);
@@ -57,6 +57,7 @@ bool anything_buffered(ap_filter_t* filter, Park& park) {
   return !nothing;
 }
 
+// Something comes, or the client closes, within `wait_ms`.
 bool becomes_readable(int fd, std::uint32_t wait_ms) {
   pollfd waiting{fd, POLLIN | POLLRDHUP, 0};
   return poll(&waiting, 1, static_cast<int>(wait_ms)) != 0;  // a signal: let httpd look
@@ -102,15 +103,15 @@ bool reaches_lingerd(std::uint64_t now_ns) {
   return result.obstacle == Obstacle::kNone && lingerd_is_up(now_ns);
 }
 
+bool can_be_parked_for(apr_interval_time_t timeout, std::uint32_t wait_ms) {
+  return timeout > apr_time_from_msec(wait_ms) && timeout <= apr_time_from_msec(kMaxDurationMs);
+}
+
 // True: the connection has gone. `filter` is ours.
-bool parks(ap_filter_t* filter, Park& park, apr_interval_time_t timeout, std::uint32_t wait_ms) {
+bool parks(ap_filter_t* filter, Park& park, apr_interval_time_t timeout, std::uint64_t since_ns) {
   conn_rec* connection = filter->c;
   const int fd = socket_of(connection);
-  const std::uint64_t since_ns = monotonic_ns();
-  if (fd < 0 || timeout <= apr_time_from_msec(wait_ms) ||
-      timeout > apr_time_from_msec(kMaxDurationMs)) {
-    return false;
-  }
+  if (fd < 0) return false;
   if (const char* stranger = stranger_on(connection)) {
     ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection, "not parked: it has %s", stranger);
     return false;
@@ -119,23 +120,46 @@ bool parks(ap_filter_t* filter, Park& park, apr_interval_time_t timeout, std::ui
     ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection, "not parked: lingerd can't take it");
     return false;
   }
-  if (anything_buffered(filter, park) || becomes_readable(fd, wait_ms)) return false;
+  if (anything_buffered(filter, park)) return false;
   const Settings& settings = settings_of(server_of(connection));
   return send_away(connection, park, fd, idle_handoff(settings, connection, timeout, since_ns));
 }
 
+// Who has thought for long will do so again: waiting for him would keep a worker from others. Who
+// asks and asks gets more patience: a trip to lingerd costs more than a few requests, and a busy
+// machine makes every client look slow.
+std::uint32_t worth_waiting(const Park& park, std::uint32_t after_ms) {
+  constexpr std::uint32_t kLongStay = 4;
+  constexpr std::uint32_t kBurst = 4;
+  constexpr std::uint32_t kPatience = 4;
+  constexpr std::uint32_t kMostPatienceMs = 100;
+  if (park.last_stay_ms > kLongStay * after_ms) return 0;
+  if (park.quick < kBurst) return after_ms;
+  return std::max(after_ms, std::min(kPatience * after_ms, kMostPatienceMs));
+}
+
 // The next request is asked for. httpd has set the socket's timeout for this wait: KeepAliveTimeout
-// of the last request's server.
+// of the last request's server. Most requests of a client that doesn't think come before the wait
+// is over: up to there this does what httpd would, one poll(2), and no more.
 bool parks_instead_of_waiting(ap_filter_t* filter, Park& park) {
-  // Who has thought for long will do so again: waiting for him would keep a worker from others.
-  constexpr std::uint64_t kLongStay = 4;
-  const std::uint32_t after_ms = settings_of(server_of(filter->c)).keep_alive_after_ms;
-  const std::uint32_t wait_ms = park.last_stay_ms > kLongStay * after_ms ? 0 : after_ms;
+  conn_rec* connection = filter->c;
+  const std::uint32_t wait_ms =
+      worth_waiting(park, settings_of(server_of(connection)).keep_alive_after_ms);
   park.last_stay_ms = 0;
+  if (connection->data_in_input_filters) return false;  // pipelined
   apr_interval_time_t timeout = -1;
-  apr_socket_t* socket = ap_get_conn_socket(filter->c);
-  return socket != nullptr && apr_socket_timeout_get(socket, &timeout) == APR_SUCCESS &&
-         parks(filter, park, timeout, wait_ms);
+  apr_socket_t* socket = ap_get_conn_socket(connection);
+  if (socket == nullptr || apr_socket_timeout_get(socket, &timeout) != APR_SUCCESS ||
+      !can_be_parked_for(timeout, wait_ms)) {
+    return false;
+  }
+  const std::uint64_t since_ns = monotonic_ns();
+  if (becomes_readable(socket_of(connection), wait_ms)) {
+    ++park.quick;
+    apr_socket_opt_set(socket, APR_INCOMPLETE_READ, 0);  // it needn't wait once more
+    return false;
+  }
+  return parks(filter, park, timeout, since_ns);
 }
 
 apr_status_t park_filter(ap_filter_t* filter, apr_bucket_brigade* brigade, ap_input_mode_t mode,
@@ -202,7 +226,8 @@ bool parks_instead_of_closing(conn_rec* connection, Park& park) {
   ap_filter_t* filter = our_filter(connection);
   const server_rec* server = server_of(connection);
   if (!server->keep_alive_timeout_set) server = connection->base_server;
-  return filter != nullptr && parks(filter, park, server->keep_alive_timeout, 0);
+  return filter != nullptr && can_be_parked_for(server->keep_alive_timeout, 0) &&
+         parks(filter, park, server->keep_alive_timeout, monotonic_ns());
 }
 
 int note_for_parking(request_rec* request) {

@@ -18,6 +18,7 @@ struct Park {
   bool idle_next = false;          // a request that may be followed by parking is done
   bool parked = false;             // the socket is lingerd's: nobody here may touch it any more
   std::uint64_t last_stay_ms = 0;  // in lingerd, before the last request
+  std::uint32_t quick = 0;         // requests in a row that came while the worker waited
   apr_bucket_brigade* scratch = nullptr;
 };
 

@@ -48,6 +48,18 @@ def test_idle_connections_free_their_workers(sandbox, mpm):
     assert keepalive.parks_add_up(counters)
 
 
+def test_who_asks_and_asks_stays_with_his_worker(sandbox, mpm):
+    """Would catch a trip to lingerd for each request, and a client that is waited for too long once it
+    thinks."""
+    httpd, lingerd = keepalive.site(sandbox, mpm, directives="LingerKeepAliveAfter 1000\n")
+    with KeepAlive(httpd.port) as connection:
+        for _ in range(20):
+            assert connection.ask()[0] == 200
+        assert lingerd.counters()["LingerParkedTotal"] == 0
+        wait_parked(lingerd, 1)
+        assert connection.ask()[0] == 200
+
+
 def _fields(httpd, count):
     """The access log's lines, split, once there are `count`."""
     wait_until(lambda: len(httpd.access_log.text().splitlines()) >= count, "the access log is there")

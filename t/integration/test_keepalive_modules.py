@@ -3,6 +3,7 @@
 with, and that the others keep their connections."""
 import glob
 import os
+import pwd
 import time
 
 import pytest
@@ -53,6 +54,20 @@ def test_goes_together(sandbox, what):
         assert addresses == [f"192.0.2.{number}" for number in range(1, 6)]
 
 
+def test_evasive_still_counts(sandbox):
+    """By address, in each process: requests of a connection that was away add up."""
+    loads = _load("evasive20_module", "mod_evasive20.so")
+    limits = EVASIVE.replace("DOSPageCount 100", "DOSPageCount 3\nDOSPageInterval 600")
+    httpd, lingerd = keepalive.site(sandbox, "prefork", workers=1, config=loads + limits)
+    httpd.allowed_lines += ["client denied by server configuration", "AH00161"]
+    answers = []
+    with KeepAlive(httpd.port) as connection:
+        while 403 not in answers and len(answers) < 20:
+            answers.append(connection.ask()[0])
+            wait_parks(lingerd, len(answers))
+    assert 1 < answers.index(403) < 6, answers
+
+
 @pytest.mark.parametrize("config", ["", "QS_SrvMaxConnPerIP 3\n"])
 def test_qos_keeps_its_connections(sandbox, config):
     """mod_qos counts connections, and would count one that returns as a new one."""
@@ -89,3 +104,35 @@ LimitGIDRange 1 65535
         connection.socket.close()
     wait_parked(lingerd, 0)
     assert not [pid for pid in proc.session_members(httpd.pid) if proc.state(pid) == "Z"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_itk_changes_users(sandbox):
+    """A process of mpm_itk that has become one site's user can't become another's. A connection that
+    comes back has a new one: each request is served by its own site's user, by one connection."""
+    loads = _load("mpm_itk_module", "mpm_itk.so")
+    sites = "".join(f"""
+<VirtualHost 127.0.0.1:@main@>
+  ServerName {user}
+  AssignUserID {user} nogroup
+</VirtualHost>
+""" for user in ("nobody", "daemon"))
+    httpd, lingerd = keepalive.site(sandbox, "prefork", workers=2, config=loads + """
+LimitUIDRange 1 65535
+LimitGIDRange 1 65535
+""" + sites)
+    httpd.allowed_lines += ["AH00161", "mpm_itk", "Permission denied", "AH00132"]
+    for user in ("nobody", "daemon"):
+        secret = httpd.directory / "www" / f"{user}.txt"
+        secret.write_text(user)
+        os.chown(secret, pwd.getpwnam(user).pw_uid, 0)
+        secret.chmod(0o400)
+    parked = 0
+    with KeepAlive(httpd.port) as connection:
+        for user, file, status in (("nobody", "nobody", 200), ("daemon", "daemon", 200),
+                                   ("daemon", "nobody", 403), ("nobody", "nobody", 200)):
+            assert connection.ask(f"/{file}.txt", host=user)[0] == status, (user, file)
+            parked += 1
+            wait_parks(lingerd, parked)
+    wait_parked(lingerd, 0)
+    assert lingerd.counters()["LingerReturned"] == 3

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The text of a private httpd's configuration."""
 import functools
+import os
 import subprocess
 
 from harness import places, sanitized
@@ -50,9 +51,11 @@ def _dumpable():
     return "CoreDumpDirectory run\n" if sanitized.module_is_sanitized() else ""
 
 
-def _linger(socket_path, directives):
+def _linger(mpm, socket_path, directives):
+    """With LINGER_KEEP_ALIVE set, everything is tried with parking as well; event has its own way."""
+    parks = "LingerKeepAlive On\n" if os.environ.get("LINGER_KEEP_ALIVE") and mpm != "event" else ""
     return (f'LoadModule linger_module "{places.MODULE}"\n'
-            f'LingerSocket "{socket_path}"\n{directives}')
+            f'LingerSocket "{socket_path}"\n{parks}{directives}')
 
 
 def php_module():
@@ -67,7 +70,7 @@ def render(directory, mpm, ports, *, socket_path=None, linger_directives="", wor
     """`ports` maps names to numbers; @name@ in `config` becomes the number, @dir@ the directory.
     `socket_path` None leaves mod_linger out."""
     loads = _load(f"mpm_{mpm}") + "".join(_load(m) for m in dict.fromkeys(_ALWAYS + tuple(modules)))
-    linger = _linger(socket_path, linger_directives) if socket_path else ""
+    linger = _linger(mpm, socket_path, linger_directives) if socket_path else ""
     text = f"""\
 {loads}{linger}
 ServerRoot "@dir@"

@@ -1,7 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keep-alive clients that send their next request at random moments around an event. Each request
 carries a number, and the response must bring it back: nobody gets another's. Run as a program, so that
-several use several processors."""
+several use several processors.
+
+Every request that was sent ends in one of ENDS, those under way at the end of the race included:
+
+ok       the whole answer to this request came, and nothing else
+late     a FIN and no byte of an answer, for a request that may have crossed the server's FIN: it went out
+         KeepAliveTimeout or more after the one before it. The server can't have begun to wait before
+         that one was sent, nor can it close earlier than KeepAliveTimeout after it began; so whoever
+         asks sooner, by the client's own clock, must get an answer. What comes later, browsers send
+         again by a new connection, and so does this client
+fin      the same for any other request, the first of a connection among them
+reset    an RST, whenever it comes: before an answer, or while the connection is idle
+cut      the beginning of an answer, and then the end of the connection
+wrong    another answer
+stuck    none within 40 s
+refused  no connection
+"""
 import collections
 import json
 import os
@@ -14,9 +30,7 @@ import sys
 import time
 
 CONFIG = 'Header always set X-Query "expr=%{QUERY_STRING}"\n'
-# How a request may end. "fin" and "reset": the connection ended before a byte of the response came,
-# after one that had stayed idle; "refused": a new connection was.
-ENDS = ("ok", "fin", "reset", "cut", "wrong", "stuck", "refused")
+ENDS = ("ok", "late", "fin", "reset", "cut", "wrong", "stuck", "refused")
 _STUCK_AFTER = 40.0
 
 
@@ -28,12 +42,14 @@ class _Client:
         self.socket = None
         self.received = b""
         self.waits_since = None  # for a response
+        self.asked = None  # by this connection, just before the last request was sent
+        self.late = False  # it went out too late for an answer to be certain
         self.due = time.monotonic()
 
     def _drop(self):
         self.race.selector.unregister(self.socket)
         self.socket.close()
-        self.socket = None
+        self.socket = self.asked = None
 
     def _connect(self):
         try:
@@ -63,7 +79,11 @@ class _Client:
             for piece in pieces:
                 self.socket.send(piece)
         except OSError:
-            self._end("reset")
+            return self._end("reset")
+        timeout = self.race.keep_alive_timeout
+        self.late = (timeout is not None and self.asked is not None
+                     and time.monotonic() - self.asked >= timeout)
+        self.asked = self.waits_since
 
     def readable(self):
         try:
@@ -80,12 +100,14 @@ class _Client:
             self._whole(head, body)
 
     def _lost(self, how):
-        """The connection's end; while it was idle that is no request's end."""
-        if self.waits_since is None:
-            self.race.idle_ends[how] += 1
+        """The connection's end; a FIN while it was idle is no request's end."""
+        if self.waits_since is None and how == "fin":
+            self.race.idle_fins += 1
             self._drop()
+        elif self.waits_since is None or not self.received:
+            self._end("late" if how == "fin" and self.late else how)
         else:
-            self._end("cut" if self.received else how)
+            self._end("cut")
 
     def _whole(self, head, body):
         good = (head.startswith(b"HTTP/1.1 200 ") and body == b"hello, world\n"
@@ -106,20 +128,23 @@ class _Client:
 
 
 class _Race:
-    def __init__(self, port, clients, pauses, split):
+    def __init__(self, port, clients, pauses, split, keep_alive_timeout):
         self.port, self.pauses, self.split = port, pauses, split
+        self.keep_alive_timeout = keep_alive_timeout
         self.selector = selectors.DefaultSelector()
         self.pid = os.getpid()
-        self.ends, self.idle_ends = collections.Counter(), collections.Counter()
+        self.ends, self.idle_fins = collections.Counter(), 0
         self.waits, self.samples = [], []
         self.clients = [_Client(self, number) for number in range(clients)]
 
     def run(self, seconds, requests):
         until = time.monotonic() + seconds
-        while time.monotonic() < until and sum(self.ends.values()) < requests:
+        goes_on = True
+        while goes_on or any(client.waits_since is not None for client in self.clients):
             now = time.monotonic()
+            goes_on = goes_on and now < until and sum(self.ends.values()) < requests
             for client in self.clients:
-                if client.due is not None and client.due <= now:
+                if goes_on and client.due is not None and client.due <= now:
                     client.send()
                 if client.waits_since is not None and now - client.waits_since > _STUCK_AFTER:
                     client._end("stuck")
@@ -129,19 +154,21 @@ class _Race:
     def report(self):
         self.waits.sort()
         at = lambda share: self.waits[int(len(self.waits) * share)] if self.waits else 0
-        return {"ends": self.ends, "idle_ends": self.idle_ends, "samples": self.samples[:5],
+        return {"ends": self.ends, "idle_fins": self.idle_fins, "samples": self.samples[:5],
                 "p50": at(0.5), "p99": at(0.99), "worst": self.waits[-1] if self.waits else 0}
 
 
 class Racers:
-    """`processes` of `clients` each, for `seconds` or until they have ended `requests` together."""
+    """`processes` of `clients` each, for `seconds` or until they have ended `requests` together.
+    `keep_alive_timeout`, in seconds: the server's, if a request may come too late for it."""
 
     def __init__(self, port, *, processes=2, clients=30, pauses=((0.0, 0.012),), seconds=10,
-                 requests=1 << 60, split=False):
+                 requests=1 << 60, split=False, keep_alive_timeout=None):
         self._processes = [subprocess.Popen(
             [sys.executable, "-m", "harness.racer", json.dumps(
                 {"port": port, "clients": clients, "pauses": pauses, "seconds": seconds,
-                 "requests": requests // processes, "split": split})],
+                 "requests": requests // processes, "split": split,
+                 "keep_alive_timeout": keep_alive_timeout})],
             cwd=pathlib.Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True)
             for _ in range(processes)]
 
@@ -159,6 +186,7 @@ class Racers:
 
 if __name__ == "__main__":
     _with = json.loads(sys.argv[1])
-    _race = _Race(_with["port"], _with["clients"], _with["pauses"], _with["split"])
+    _race = _Race(_with["port"], _with["clients"], _with["pauses"], _with["split"],
+                  _with["keep_alive_timeout"])
     _race.run(_with["seconds"], _with["requests"])
     print(json.dumps(_race.report()))
