@@ -25,8 +25,9 @@ constexpr std::array<std::string_view, 5> kKnownModules{"core.c", "http_core.c",
                                                         "mod_reqtimeout.c", "mod_so.c"};
 
 // The same for filters, in the chains of the connection: names as httpd keeps them, in lower case.
-constexpr std::array<std::string_view, 6> kKnownFilters{
-    "core_in", "core", "linger_park", "linger_offload", "reqtimeout", "log_input_output"};
+constexpr std::array<std::string_view, 8> kKnownFilters{
+    "core_in",          "core",      "linger_park", "linger_offload",
+    "log_input_output", "dumpio_in", "dumpio_out",  "reqtimeout"};
 
 std::vector<const module*>& strangers() {
   static std::vector<const module*> modules;

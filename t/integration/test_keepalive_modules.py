@@ -22,7 +22,8 @@ EVASIVE = "DOSHashTableSize 100\nDOSPageCount 100\nDOSSiteCount 5000\nDOSLogDir 
 SECURITY = 'SecRuleEngine On\nSecDataDir @dir@/run\nSecRule ARGS "@contains evil" "id:1,phase:2,deny"\n'
 
 
-@pytest.mark.parametrize("what", ["evasive", "security", "reqtimeout", "remoteip", "unique_id", "php"])
+@pytest.mark.parametrize("what", ["evasive", "security", "reqtimeout", "remoteip", "unique_id", "dumpio",
+                                  "php"])
 def test_goes_together(sandbox, what):
     """Parked and back, five times, and the module does what it is there for."""
     config, modules, loads = "", (), ""
@@ -35,12 +36,14 @@ def test_goes_together(sandbox, what):
         modules, config = ("remoteip",), "RemoteIPHeader X-Forwarded-For\n"
     elif what == "reqtimeout":
         modules, config = ("reqtimeout",), "RequestReadTimeout header=20-40,MinRate=500\n"
+    elif what == "dumpio":
+        modules, config = ("dumpio",), "DumpIOInput On\nDumpIOOutput On\nLogLevel dumpio:trace7\n"
     elif what == "unique_id":
         modules = ("unique_id",)
     else:
         loads = _load("php_module", "libphp8.2.so")
     httpd, lingerd = keepalive.site(sandbox, "prefork", modules=modules, config=loads + config)
-    httpd.allowed_lines += ["ModSecurity", "AH00161"]
+    httpd.allowed_lines += ["ModSecurity", "AH00161", "dumpio"]
     with KeepAlive(httpd.port) as connection:
         for number in range(1, 6):
             headers = (f"X-Forwarded-For: 192.0.2.{number}",) if what == "remoteip" else ()
@@ -49,6 +52,8 @@ def test_goes_together(sandbox, what):
         if what == "security":
             assert connection.ask("/hello.txt?a=evil")[0] == 403
             httpd.allowed_lines.append("Access denied")
+    if what == "dumpio":
+        assert len(httpd.error_log.matching("GET /hello.txt")) == 5
     if what == "remoteip":
         addresses = [line.split()[0] for line in httpd.access_log.text().splitlines()]
         assert addresses == [f"192.0.2.{number}" for number in range(1, 6)]

@@ -20,5 +20,6 @@ LINKS_lingerer_test := lingerd/lingerer lingerd/deadlines lingerd/delivery
 LINKS_obstacle_test :=
 LINKS_lingerer_model_test := lingerd/carry lingerd/deadlines lingerd/delivery lingerd/lingerer
 LINKS_parked_test := lingerd/carry lingerd/deadlines lingerd/parked
+LINKS_parked_model_test := lingerd/carry lingerd/deadlines lingerd/parked
 LINKS_lingerer_delivery_test := lingerd/deadlines lingerd/delivery lingerd/lingerer
 LINKS_deliveries_model_test := lingerd/carry lingerd/deadlines lingerd/delivery lingerd/lingerer
