@@ -287,8 +287,8 @@ bool Intake::take_idle(const Peer& peer, UniqueFd& socket, UniqueFd& way_back,
 void Intake::make_room(std::size_t room, std::uint64_t now_ns) {
   const std::size_t needed = lingerer_.descriptors() + room;
   parking_.parked().shrink_to(max_connections_ > needed ? max_connections_ - needed : 0, now_ns);
-  // What is still too much are lingers.
-  if (needed > max_connections_) lingerer_.make_room(room, now_ns);
+  // What is still too much are lingers, some of which have just been parked: httpd didn't take them.
+  lingerer_.make_room(room + parking_.parked().size(), now_ns);
 }
 
 // From here on the peer's send() fails, and its child lingers itself; what was sent before is still
