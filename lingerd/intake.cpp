@@ -287,7 +287,7 @@ bool Intake::take_idle(const Peer& peer, UniqueFd& socket, UniqueFd& way_back,
 void Intake::make_room(std::size_t room, std::uint64_t now_ns) {
   const std::size_t needed = lingerer_.descriptors() + room;
   parking_.parked().shrink_to(max_connections_ > needed ? max_connections_ - needed : 0, now_ns);
-  // What is still too much are lingers, some of which have just been parked: httpd didn't take them.
+  // What is still too much are lingers: some were parked a moment ago.
   lingerer_.make_room(room + parking_.parked().size(), now_ns);
 }
 
