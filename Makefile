@@ -22,12 +22,13 @@ include packaging/deps.mk
 
 CXXFLAGS ?= -O2 -g
 WARNINGS := -Wall -Wextra -Werror
-# False alarms of GCC 12: overlapping copies in std::string::insert (its bug 105651); with sanitizers,
-# uninitialized members inside std::regex, and that it knows no fences (they stand between atomics).
+# False alarms of GCC 12, for packages too, which choose WARNINGS: overlapping copies in
+# std::string::insert (its bug 105651); with sanitizers, uninitialized members inside std::regex, and
+# that it knows no fences (they stand between atomics).
 ifeq ($(findstring clang,$(CXX)),)
-WARNINGS += -Wno-restrict
-WARNINGS += $(if $(filter asan tsan,$(VARIANT)),-Wno-maybe-uninitialized)
-WARNINGS += $(if $(filter tsan,$(VARIANT)),-Wno-tsan)
+FALSE_ALARMS += -Wno-restrict
+FALSE_ALARMS += $(if $(filter asan tsan,$(VARIANT)),-Wno-maybe-uninitialized)
+FALSE_ALARMS += $(if $(filter tsan,$(VARIANT)),-Wno-tsan)
 endif
 HARDENING := -fstack-protector-strong -D_FORTIFY_SOURCE=2
 RELRO := -Wl,-z,relro,-z,now
@@ -38,63 +39,73 @@ flags_tsan = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
 flags_fuzz = -O1 -g -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined \
              -fno-sanitize-recover=all
 VARIANT_FLAGS = $(or $(flags_$(VARIANT)),$(error VARIANT=$(VARIANT): release, clang, asan, tsan or fuzz))
-COMPILE = $(CXX) -std=c++20 -I. $(CPPFLAGS) $(VARIANT_FLAGS) $(WARNINGS) -MMD -MP
+COMPILE = $(CXX) -std=c++20 -I. -D_FILE_OFFSET_BITS=64 $(CPPFLAGS) $(VARIANT_FLAGS) $(WARNINGS) $(FALSE_ALARMS) -MMD -MP
 
 # One question at a time: apxs joins several answers with ;;. Asked in recipes only, because
-# `make deps` runs before there is an apxs.
+# `make deps` runs before there is an apxs; and once, because each answer takes a Perl.
 APXS = $(or $(APXS_FOUND),$(error neither apxs nor apxs2 is in PATH: run make deps))
 APXS_FOUND = $(shell command -v apxs || command -v apxs2)
 APXS_INCLUDES = $(patsubst -I%,-isystem %,\
     -I$(shell $(APXS) -q INCLUDEDIR) $(filter-out -I. -I/usr/include,$(shell $(APXS) -q EXTRA_INCLUDES)))
-APXS_FLAGS = $(shell $(APXS) -q EXTRA_CPPFLAGS) $(APXS_INCLUDES)
+APXS_FLAGS = $(eval APXS_FLAGS := $(shell $(APXS) -q EXTRA_CPPFLAGS) $(APXS_INCLUDES))$(APXS_FLAGS)
 
 # ---- Rooms -----------------------------------------------------------------------------------
 
-DAEMON_MAIN := lingerd/main.cpp
-CTL_SOURCES := $(wildcard lingerd/lingerctl*.cpp)
-LIB_SOURCES := $(filter-out $(DAEMON_MAIN) $(CTL_SOURCES),$(wildcard lingerd/*.cpp))
-MODULE_SOURCES := $(wildcard mod_linger/*.cpp)
-# What the module takes from lingerd/: the contract, and nothing else.
-MODULE_SHARED := $(wildcard lingerd/record.cpp lingerd/stats_page.cpp lingerd/stats_reader.cpp \
-                   lingerd/report*.cpp lingerd/html*.cpp)
+# A folder is a room, and a static library: programs are linked with them from above to below, so that
+# a room which needs one above itself doesn't link. t/lint_wall.py has the same order, for includes.
+ROOMS := lingerd/start lingerd/succession lingerd/io lingerd/core report contract base
+MODULE_ROOMS := mod_linger mod_linger/keepalive mod_linger/offload mod_linger/link report contract
+MODULE_BASE := fd_passing numbers unix_socket
+sources_of = $(wildcard $(addsuffix /*.cpp,$(1)))
+objects_of = $(patsubst %.cpp,$(OBJ)/%.o,$(call sources_of,$(1)))
+library_of = $(OUT)/lib/$(subst /,-,$(1)).a
+# What runs at the start, or when somebody asks. Small code compiles in half the time.
+COLD_SOURCES := $(call sources_of,lingerctl lingerd lingerd/start lingerd/succession report) \
+    $(addprefix base/,errand.cpp flags.cpp log.cpp notify.cpp) lingerd/io/stats_file.cpp \
+    $(addprefix mod_linger/,child.cpp mod_linger.cpp settings.cpp status.cpp) \
+    $(addprefix mod_linger/keepalive/,hooks.cpp objections.cpp listener_socket.cpp listener.cpp) \
+    mod_linger/offload/hooks.cpp
 
-lib_objects := $(LIB_SOURCES:%.cpp=$(OBJ)/%.o)
-module_objects := $(MODULE_SOURCES:%.cpp=$(OBJ)/pic/%.o) $(MODULE_SHARED:%.cpp=$(OBJ)/pic/%.o)
 daemon_libs = $(shell pkg-config --libs libsystemd)
 
 .PHONY: all
-all: $(if $(MODULE_SOURCES),$(OUT)/mod_linger.so) $(OUT)/lingerd $(if $(CTL_SOURCES),$(OUT)/lingerctl) ## Build build/mod_linger.so, build/lingerd and build/lingerctl (the default)
+all: $(OUT)/mod_linger.so $(OUT)/lingerd $(OUT)/lingerctl ## Build build/mod_linger.so, build/lingerd and build/lingerctl (the default)
 
-# The flags that the objects were made with: another CXX or CXXFLAGS makes them anew.
+# The flags that the objects were made with: another CXX or CXXFLAGS makes them again.
 $(OBJ)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(COMPILE)' | cmp -s - $@ || echo '$(COMPILE)' >$@
 FORCE:
 
-$(OBJ)/pic/%.o: %.cpp $(OBJ)/flags
-	@mkdir -p $(@D)
-	@echo "  CXX    $<"
-	$(Q)$(COMPILE) -fPIC -fvisibility=hidden $(APXS_FLAGS) -c -o $@ $<
-
+# One object for all: the module's is a shared library, and what it shares with lingerd is compiled once.
 $(OBJ)/%.o: %.cpp $(OBJ)/flags
 	@mkdir -p $(@D)
 	@echo "  CXX    $<"
-	$(Q)$(COMPILE) -fPIE -c -o $@ $<
+	$(Q)$(COMPILE) $(EXTRA_FLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
+$(OBJ)/mod_linger/%.o: EXTRA_FLAGS += $(APXS_FLAGS)
+$(if $(findstring -O2,$(VARIANT_FLAGS)),$(COLD_SOURCES:%.cpp=$(OBJ)/%.o)): EXTRA_FLAGS += -Os
 
-$(OUT)/liblingerd.a: $(lib_objects)
-	@mkdir -p $(@D)
-	@rm -f $@
-	$(Q)$(AR) rcs $@ $^
+# The list of a room's objects: one that is added or removed makes its library again.
+define room
+$(call library_of,$(1)).list: FORCE
+	@mkdir -p $$(@D)
+	@echo '$(call objects_of,$(1))' | cmp -s - $$@ || echo '$(call objects_of,$(1))' >$$@
+$(call library_of,$(1)): $(call objects_of,$(1)) $(call library_of,$(1)).list
+	@rm -f $$@
+	$$(Q)$$(AR) rcs $$@ $(call objects_of,$(1))
+endef
+$(foreach each,$(ROOMS) lingerctl,$(eval $(call room,$(each))))
 
-$(OUT)/lingerd: $(DAEMON_MAIN:%.cpp=$(OBJ)/%.o) $(OUT)/liblingerd.a
+$(OUT)/lingerd: $(call objects_of,lingerd) $(foreach each,$(ROOMS),$(call library_of,$(each)))
 	@echo "  LINK   $@"
 	$(Q)$(CXX) $(VARIANT_FLAGS) -pie $(RELRO) $(LDFLAGS) -o $@ $^ $(daemon_libs)
 
-$(OUT)/lingerctl: $(CTL_SOURCES:%.cpp=$(OBJ)/%.o) $(OUT)/liblingerd.a
+$(OUT)/lingerctl: $(OBJ)/lingerctl/main.o $(foreach each,lingerctl report contract base,$(call library_of,$(each)))
 	@echo "  LINK   $@"
-	$(Q)$(CXX) $(VARIANT_FLAGS) -pie $(RELRO) $(LDFLAGS) -o $@ $^ $(daemon_libs)
+	$(Q)$(CXX) $(VARIANT_FLAGS) -pie $(RELRO) $(LDFLAGS) -o $@ $^
 
 # Linked without -z defs: httpd itself provides the symbols of httpd and APR.
+module_objects := $(call objects_of,$(MODULE_ROOMS)) $(MODULE_BASE:%=$(OBJ)/base/%.o)
 $(OUT)/mod_linger.so: $(module_objects)
 	@mkdir -p $(@D)
 	@echo "  LINK   $@"
@@ -115,9 +126,12 @@ $(OUT)/unit/$(1): $(OBJ)/t/unit/$(1).o $(OBJ)/t/unit/runner.o $(LINKS_$(1):%=$(O
 	@mkdir -p $$(@D)
 	$(if $(filter undefined,$(origin LINKS_$(1))),@echo "t/unit/tests.mk has no LINKS_$(1)" >&2; exit 1)
 	@echo "  LINK   $$@"
-	$$(Q)$$(CXX) $$(VARIANT_FLAGS) -pie $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) $$(cpputest_libs) -pthread
+	$$(Q)$$(CXX) $$(VARIANT_FLAGS) -pie $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) $$(cpputest_libs) $$(LIBS_$(1)) -pthread
 endef
 $(foreach test,$(unit_tests),$(eval $(call unit_runner,$(test))))
+# Compiled in a third of the time without optimization. The models run longer than they compile.
+$(patsubst %,$(OBJ)/t/unit/%.o,runner $(filter-out %_model_test,$(unit_tests))): \
+    EXTRA_FLAGS += -O0 -U_FORTIFY_SOURCE
 
 .PHONY: unit
 unit: $(unit_runners) ## Unit tests (CppUTest)
@@ -140,13 +154,17 @@ race: PYTEST_ARGS := -q -s -k test_keepalive_races
 race: all ## Keep-alive clients that ask around every event: RACE_REQUESTS (1000000), each answered
 	@$(call RUN_PYTEST,RACE_REQUESTS=$(or $(RACE_REQUESTS),1000000))
 
+.PHONY: hostile
+hostile: all ## Peers that do anything beside an honest httpd: HOSTILE_SECONDS (60), HOSTILE_SEED
+	@$(PYTHON) t/hostile/run.py
+
 .PHONY: asan tsan asan-unit
 asan-unit:
 	@$(MAKE) VARIANT=asan unit
 # httpd itself isn't built with ASan: its module brings the runtime along, by LD_PRELOAD
 # (t/integration/harness/sanitized.py). TSan would have to know httpd's own locks.
 SANITIZED_SOAK = SOAK_CONNECTIONS=$(or $(SOAK_CONNECTIONS),10000) SOAK_RATE=500 \
-    LINGERD="$(CURDIR)/build/$(1)/lingerd" $(PYTHON) t/bench/soak.py
+    LINGERD="$(CURDIR)/build/$(1)/lingerd" $(PYTHON) tools/bench/soak.py
 asan: all asan-unit build/ablinger ## Unit tests, lingerd and the module inside httpd under ASan and UBSan
 	@$(MAKE) VARIANT=asan build/asan/lingerd build/asan/mod_linger.so
 	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/asan/lingerd" MOD_LINGER="$(CURDIR)/build/asan/mod_linger.so")
@@ -158,44 +176,44 @@ tsan: all build/ablinger ## Unit tests and lingerd under ThreadSanitizer, integr
 
 FUZZ_SECONDS ?= 30
 # What reads bytes that somebody else wrote, and what acts on them.
-FUZZED := record stats_page options carry lingerer parked deadlines delivery lingerctl_text report_auto report_chart \
-          report_html report_json report_metrics report_series report_words
+fuzzed := $(call objects_of,contract report lingerd/core) \
+    $(addprefix $(OBJ)/,base/numbers.o lingerctl/text.o lingerd/start/options.o)
 fuzz_targets := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*_fuzz.cpp))
 .PHONY: fuzz fuzz-targets
 fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS (30); needs clang++
 	@$(MAKE) VARIANT=fuzz CXX=clang++ fuzz-targets
 	@build/fuzz/make_seeds build/fuzz/seeds && cp t/fuzz/config/* conf/lingerd.conf build/fuzz/seeds/config_fuzz
-	@for target in $(fuzz_targets); do echo "==== $$target"; mkdir -p $$target.corpus; \
-	    $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix=build/fuzz/ \
-	        $$target.corpus build/fuzz/seeds/$${target##*/} >$$target.log 2>&1 \
-	        || { tail -n 50 $$target.log; exit 1; }; \
-	    grep -E 'DONE|Done|number_of_executed' $$target.log; \
-	done
+	@printf '%s\n' $(fuzz_targets) | xargs -P $$(nproc) -I '{}' sh -c 'mkdir -p {}.corpus; \
+	    {} -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -artifact_prefix=build/fuzz/ \
+	        {}.corpus build/fuzz/seeds/$${0##*/} >{}.log 2>&1; status=$$?; \
+	    [ $$status = 0 ] || tail -n 50 {}.log; \
+	    echo "==== {}: $$(grep -E "DONE|Done|number_of_executed" {}.log | tr "\n" " ")"; exit $$status' {}
 fuzz-targets: $(fuzz_targets) build/fuzz/make_seeds
-build/fuzz/%_fuzz: $(OBJ)/t/fuzz/%_fuzz.o $(FUZZED:%=$(OBJ)/lingerd/%.o)
+build/fuzz/%_fuzz: $(OBJ)/t/fuzz/%_fuzz.o $(fuzzed)
 	@mkdir -p $(@D)
 	@echo "  LINK   $@"
 	$(Q)$(CXX) $(VARIANT_FLAGS) -fsanitize=fuzzer -o $@ $^
-build/fuzz/make_seeds: $(OBJ)/t/fuzz/make_seeds.o $(FUZZED:%=$(OBJ)/lingerd/%.o)
+build/fuzz/make_seeds: $(OBJ)/t/fuzz/make_seeds.o $(fuzzed)
 	@mkdir -p $(@D)
 	@echo "  LINK   $@"
 	$(Q)$(CXX) $(VARIANT_FLAGS) -o $@ $^
 
-bench_objects := $(patsubst %.cpp,$(OBJ)/%.o,$(wildcard t/bench/*.cpp))
+bench_objects := $(patsubst %.cpp,$(OBJ)/%.o,$(wildcard tools/ablinger/*.cpp))
 build/ablinger: $(bench_objects)
 	@echo "  LINK   $@"
 	$(Q)$(CXX) $(VARIANT_FLAGS) -pie $(LDFLAGS) -o $@ $^ -lssl -lcrypto -pthread
 
-.PHONY: bench soak demo
+.PHONY: bench soak demo tools
+tools: build/ablinger build/scale_simulation # What bench, soak and demo run
 bench: all build/ablinger ## Compare with stock httpd
-	@$(PYTHON) t/bench/bench.py $(BENCH_ARGS)
+	@$(PYTHON) tools/bench/bench.py $(BENCH_ARGS)
 soak: all build/ablinger ## Long run under load: nothing leaks, nothing is lost
-	@$(PYTHON) t/bench/soak.py
-demo: PACKAGING_DEB :=
-demo: PACKAGING_RPM :=
-demo: deps ## Show stock httpd beside httpd with lingerd (DEMO_PORT=8080, DEMO_SECONDS=N to end by itself)
-	@$(MAKE) -s all build/ablinger
-	@$(PYTHON) t/bench/demo.py
+	@$(PYTHON) tools/bench/soak.py
+# No prerequisite of its: what builds is asked for only when deps has brought it.
+demo: ## Show stock httpd beside httpd with lingerd (DEMO_PORT=8080, DEMO_SECONDS=N to end by itself)
+	@$(MAKE) --no-print-directory deps DEPS="build load demo"
+	@$(MAKE) -s -j$$(nproc) all build/ablinger
+	@$(PYTHON) tools/bench/demo.py
 
 .PHONY: check
 check: deps ## Everything that must hold: build (g++, clang++), unit, asan unit, integration, lint, packages
@@ -203,41 +221,50 @@ check: deps ## Everything that must hold: build (g++, clang++), unit, asan unit,
 
 # ---- Lint ------------------------------------------------------------------------------------
 
-cpp_sources := $(wildcard lingerd/*.cpp mod_linger/*.cpp t/unit/*.cpp t/fuzz/*.cpp t/bench/*.cpp)
-cpp_files := $(cpp_sources) $(wildcard lingerd/*.h mod_linger/*.h t/unit/*.h t/fuzz/*.h t/bench/*.h)
+product := $(sort $(ROOMS) $(MODULE_ROOMS) lingerd lingerctl)
+cpp_files := $(foreach each,$(product) t/unit t/fuzz tools/ablinger tools/bench/scale,$(wildcard $(each)/*.cpp $(each)/*.h))
 # Where clang-tidy's opinion matters; tests follow by clang-format and the compilers' warnings.
-tidy_sources := $(wildcard lingerd/*.cpp mod_linger/*.cpp)
-.PHONY: lint lint-wall lint-format lint-tidy format
-lint: lint-wall lint-format lint-tidy ## clang-format, clang-tidy, and the wall between pure code and the system
+tidy_sources := $(call sources_of,$(product))
+.PHONY: lint lint-wall lint-format lint-includes lint-tidy format
+lint: lint-wall lint-format lint-includes lint-tidy ## clang-format, clang-tidy, what files include, and the walls between rooms
 lint-wall:
 	@$(PYTHON) t/lint_wall.py
 lint-format:
 	@echo clang-format: $(words $(cpp_files)) files
 	@clang-format --dry-run -Werror $(cpp_files)
+lint-includes: $(cpp_files:%=$(OBJ)/%.includes) ## Each file includes what it uses (FIX=1 adds what is missing)
+$(OBJ)/%.includes: % t/lint_includes.py $(filter %.h,$(cpp_files))
+	@mkdir -p $(@D)
+	@echo "  INCLUDES $<"
+	@$(PYTHON) t/lint_includes.py $< -std=c++20 -I. $(APXS_FLAGS)
+	@touch $@
+# How far the analyzer follows one function: at its own 225000 steps it takes twice as long, for
+# functions that it then gives up on.
+ANALYZER := -Xclang -analyzer-config -Xclang max-nodes=50000
 lint-tidy: $(tidy_sources:%=$(OBJ)/%.tidy)
-$(OBJ)/%.cpp.tidy: %.cpp .clang-tidy $(wildcard lingerd/*.h mod_linger/*.h)
+$(OBJ)/%.cpp.tidy: %.cpp .clang-tidy $(filter %.h,$(cpp_files))
 	@mkdir -p $(@D)
 	@echo "  TIDY   $<"
-	@clang-tidy --quiet $< -- -std=c++20 -I. $(APXS_FLAGS) 2>$@.err || { cat $@.err; exit 1; }
+	@clang-tidy --quiet $< -- -std=c++20 -I. $(APXS_FLAGS) $(ANALYZER) 2>$@.err || { cat $@.err; exit 1; }
 	@touch $@
 format: ## Format all C++ files
 	clang-format -i $(cpp_files)
 
 # ---- Packages, installation ------------------------------------------------------------------
 
-.PHONY: deps install clean help
+.PHONY: deps install install-docs clean help
 deps: ## Install what building and testing needs, with apt-get or dnf; no-op when all is there
-	@if command -v dpkg-query >/dev/null; then packaging/install-deps deb $(foreach p,$(DEB_PACKAGES) $(PACKAGING_DEB),'$p'); \
-	elif command -v dnf >/dev/null; then packaging/install-deps rpm $(foreach p,$(RPM_PACKAGES) $(PACKAGING_RPM),'$p'); \
+	@if command -v dpkg-query >/dev/null; then packaging/install-deps deb $(foreach p,$(DEB_PACKAGES),'$p'); \
+	elif command -v dnf >/dev/null; then packaging/install-deps rpm $(foreach p,$(RPM_PACKAGES),'$p'); \
 	else echo "deps: neither apt-get nor dnf here; install: $(RPM_PACKAGES)" >&2; exit 1; fi
 
 include packaging/packages.mk
-include t/bench/bench.mk
+include tools/bench/bench.mk
 
 MODULEDIR = $(shell $(APXS) -q LIBEXECDIR)
 DOCDIR ?= $(PREFIX)/share/doc/mod_linger
 MANDIR ?= $(PREFIX)/share/man
-install: all ## Install (DESTDIR, PREFIX=/usr/local, SYSCONFDIR, MODULEDIR)
+install: all install-docs ## Install (DESTDIR, PREFIX=/usr/local, SYSCONFDIR, MODULEDIR)
 	install -D -m 755 $(OUT)/lingerd $(DESTDIR)$(PREFIX)/sbin/lingerd
 	install -D -m 755 $(OUT)/lingerctl $(DESTDIR)$(PREFIX)/bin/lingerctl
 	install -D -m 644 $(OUT)/mod_linger.so $(DESTDIR)$(MODULEDIR)/mod_linger.so
@@ -246,11 +273,16 @@ install: all ## Install (DESTDIR, PREFIX=/usr/local, SYSCONFDIR, MODULEDIR)
 	find conf -type f -perm -u+x -exec install -m 755 -t $(DESTDIR)$(DOCDIR)/examples {} +
 	for page in $(wildcard packaging/man/*.[1-8]); do \
 	    install -D -m 644 -t $(DESTDIR)$(MANDIR)/man$${page##*.} $$page; done
+# As they lie here, so that links between them lead somewhere.
+install-docs:
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR) $(wildcard *.md)
+	install -D -m 644 -t $(DESTDIR)$(DOCDIR)/docs $(wildcard docs/*)
 
 clean: ## Remove build/
 	rm -rf build
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile packaging/packages.mk
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(filter-out %.d,$(MAKEFILE_LIST))
 
--include $(shell [ -d build/obj ] && find build/obj -name '*.d')
+# No other variant's, which may be being made beside this one.
+-include $(shell [ -d $(OBJ) ] && find $(OBJ) -name '*.d')

@@ -1,129 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
-// lingerd's life, from its command line to its exit status.
+// lingerd, from its command line to its exit status.
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <optional>
 #include <string>
 #include <utility>
 
-#include "lingerd/command_line.h"
-#include "lingerd/configuration.h"
-#include "lingerd/daemonize.h"
-#include "lingerd/handover.h"
-#include "lingerd/listener.h"
-#include "lingerd/log.h"
-#include "lingerd/loop.h"
-#include "lingerd/notify.h"
-#include "lingerd/startup_error.h"
-#include "lingerd/takeover.h"
-#include "lingerd/version.h"
+#include "base/log.h"
+#include "base/startup_error.h"
+#include "lingerd/io/orders.h"
+#include "lingerd/life.h"
+#include "lingerd/start/command_line.h"
+#include "lingerd/start/configuration.h"
+#include "lingerd/start/daemonize.h"
+#include "lingerd/start/options.h"
+#include "lingerd/succession/luggage.h"
+#include "lingerd/succession/parcel.h"
+#include "lingerd/succession/successor.h"
 
 namespace lingerd {
 namespace {
 
-// A peer that is gone is an error of a system call, not a signal; the others are the loop's, which
-// reads them from a descriptor.
+// A parcel that this many lingerds have died of isn't opened again.
+constexpr std::uint32_t kMostAttempts = 3;
+
+// Those of the loop wait for it. No other signal whose default is to end or stop the process may do
+// so: what scripts send by habit (to open a log again), what a terminal sends, a peer that is gone,
+// a page that would be larger than RLIMIT_FSIZE. SIGTSTP, SIGCONT and SIGSTOP are an operator's
+// wish, SIGCHLD has no effect, and the rest are faults of this process.
 void arrange_signals() {
-  std::signal(SIGPIPE, SIG_IGN);
+  for (const int signal : {SIGPIPE, SIGALRM, SIGVTALRM, SIGPROF, SIGWINCH, SIGTTIN, SIGTTOU, SIGIO,
+                           SIGPWR, SIGURG, SIGXCPU, SIGXFSZ, SIGSTKFLT}) {
+    std::signal(signal, SIG_IGN);
+  }
+  for (int signal = SIGRTMIN; signal <= SIGRTMAX; ++signal) std::signal(signal, SIG_IGN);
   sigset_t of_the_loop;
   sigemptyset(&of_the_loop);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR2}) sigaddset(&of_the_loop, signal);
+  for (const int signal : kLoopSignals) sigaddset(&of_the_loop, signal);
   sigprocmask(SIG_BLOCK, &of_the_loop, nullptr);
 }
 
-void say_ready(const Listener& listener, const LoopSettings& settings) {
-  log::write(log::Level::kNotice, "%s listens at %s%s, for at most %u sockets from %u processes",
-             kVersion, listener.path().c_str(), listener.from_systemd() ? " (systemd's)" : "",
-             settings.max_connections, settings.max_peers);
+std::optional<Unpacked> open_parcel(Inheritance& inheritance) {
+  if (!inheritance.parcel) return std::nullopt;
+  Unpacked unpacked = unpack(*inheritance.parcel);
+  if (unpacked.attempts <= kMostAttempts) return unpacked;
+  log::write(log::Level::kError,
+             "%u lingerds have ended with the sockets that came with the start: letting go of them",
+             unpacked.attempts - 1);
+  return std::nullopt;
 }
 
-// The program that this is now, and how it was called: what an upgrade puts there takes over.
-struct Invocation {
-  std::string binary;
-  char** arguments;
-};
-
-// Between two processes. The pidfile is the successor's from now on, or ours again.
-bool give_all(const UniqueFd& successor, const Listener& listener, std::optional<PidFile>& pidfile,
-              const Parcel& parcel, int socket, std::string& problem) {
-  if (pidfile) pidfile->leave();
-  if (give(successor, parcel, socket, listener.from_systemd(), problem)) return true;
-  if (!pidfile) return false;
-  const std::string path = pidfile->path();
+// A lingerd that has inherited sockets doesn't end because of a typo.
+Configuration configure(const CommandLine& command_line, const std::optional<Unpacked>& parcel) {
+  const std::uint64_t nofile = raise_descriptor_limit();
   try {
-    pidfile.emplace(path);
+    Configuration configuration(command_line, nofile);
+    if (parcel) configuration.compare_with(parcel->configuration);
+    return configuration;
   } catch (const StartupError& error) {
-    log::write(log::Level::kWarning, "%s", error.what());
+    if (!parcel || parcel->configuration.empty()) throw;
+    return Configuration::inherited(command_line, nofile, parcel->configuration, error.what());
   }
-  return false;
-}
-
-// SIGUSR2: systemd keeps everything for the lingerd that it starts next; without systemd a lingerd
-// that waits for it takes over, or this process becomes its own successor.
-bool replace(const Invocation& invocation, const Listener& listener,
-             std::optional<PidFile>& pidfile, const Parcel& parcel, int socket) {
-  std::string problem;
-  if (started_by_systemd()) {
-    if (store_with_systemd(parcel, problem)) return true;
-  } else if (const UniqueFd successor = successor_at(listener.path())) {
-    if (give_all(successor, listener, pidfile, parcel, socket, problem)) return true;
-  } else {
-    become_successor(parcel, socket, invocation.binary, invocation.arguments, problem);
-  }
-  log::write(log::Level::kError, "no successor, going on: %s", problem.c_str());
-  return false;
-}
-
-// A successor's pidfile names it already; that it can't be written (any more) is no reason to drop
-// sockets.
-void write_pidfile(const std::string& path, std::optional<PidFile>& pidfile) {
-  if (path.empty()) return;
-  try {
-    pidfile.emplace(path);
-  } catch (const StartupError& error) {
-    if (!is_successor()) throw;
-    log::write(log::Level::kWarning, "%s", error.what());
-  }
-}
-
-void serve(Configuration& configuration, const Invocation& invocation, Inheritance inheritance,
-           std::optional<Predecessor> predecessor, Readiness& readiness) {
-  const Options& options = configuration.options();
-
-  // What is bound, written and mapped here goes away in the reverse order, at the end of life.
-  std::optional<PidFile> pidfile;
-  write_pidfile(options.pidfile, pidfile);
-  Listener listener = Listener::make(options, configuration.identities(), inheritance);
-  if (predecessor) listener.leave_file();  // until it says that it lets go
-  std::optional<Parcel> parcel;
-  if (inheritance.has_parcel()) parcel = inheritance.take_parcel();
-  Loop loop(configuration.loop_settings(), listener.take(), listener.path() + ".stats",
-            std::move(parcel));
-
-  // Only now: the socket, the stats page and the pidfile may be in directories of root's.
-  if (configuration.identities().user) become(*configuration.identities().user);
-
-  loop.on_reload([&] { return configuration.reload(); });
-  loop.on_ready([&] {
-    if (predecessor) {
-      predecessor->dismiss();
-      listener.own_file();
-    }
-    say_ready(listener, configuration.loop_settings());
-    readiness.ready();
-    notify_ready();
-  });
-  loop.on_stopping([&] {
-    notify_stopping();
-    listener.remove_file();
-  });
-  loop.on_replace([&](const Parcel& everything, int socket) {
-    if (!replace(invocation, listener, pidfile, everything, socket)) return false;
-    listener.leave_file();
-    return true;
-  });
-  loop.run();
 }
 
 int fail(Readiness& readiness, ExitStatus status, const std::string& why) {
@@ -133,25 +72,40 @@ int fail(Readiness& readiness, ExitStatus status, const std::string& why) {
   return static_cast<int>(status);
 }
 
-int run(const CommandLine& command_line, const Invocation& invocation) {
+int check(const CommandLine& command_line) {
+  try {
+    const Configuration configuration(command_line, raise_descriptor_limit());
+    std::puts("lingerd: configuration is fine");
+    return 0;
+  } catch (const StartupError& error) {
+    log::write(log::Level::kError, "%s", error.what());
+    return static_cast<int>(error.status());
+  }
+}
+
+int run(const CommandLine& command_line, const Program& program) {
   Readiness readiness;
   try {
-    Configuration configuration(command_line, raise_descriptor_limit());
-    if (command_line.action == Action::kCheckConfig) {
-      std::puts("lingerd: configuration is fine");
-      return 0;
-    }
     arrange_signals();
     Inheritance inheritance = take_inheritance();
-    std::optional<Predecessor> predecessor;
-    if (command_line.takeover && !inheritance.listener) {
-      predecessor = Predecessor::ask(configuration.options().socket, inheritance);
-    }
-    if (configuration.options().daemon) {
-      if (!is_successor()) readiness = daemonize();
+    std::optional<Unpacked> unpacked = open_parcel(inheritance);
+    // In the background already, and what may be wrong has to be said somewhere.
+    if (unpacked && unpacked->configuration.find("daemon = yes\n") != std::string::npos) {
       log::to_syslog();
     }
-    serve(configuration, invocation, std::move(inheritance), std::move(predecessor), readiness);
+    Configuration configuration = configure(command_line, unpacked);
+    if (configuration.options().daemon) {
+      if (!inheritance.by_exec) readiness = daemonize();
+      log::to_syslog();
+    }
+    if (!inheritance.rolled_back.empty()) {
+      log::write(log::Level::kError, "the successor failed, %s: the lingerd before it goes on",
+                 inheritance.rolled_back.c_str());
+    }
+    const bool inherits = unpacked.has_value();
+    Luggage luggage(std::move(unpacked));
+    Life life(configuration, program, std::move(inheritance), inherits);
+    life.run(std::move(luggage), inherits, readiness);
     return 0;
   } catch (const StartupError& error) {
     return fail(readiness, error.status(), error.what());
@@ -165,16 +119,15 @@ int run(const CommandLine& command_line, const Invocation& invocation) {
 
 int main(int argc, char** argv) {
   using namespace lingerd;
-  const Invocation invocation{own_binary(), argv};
+  const Program program = this_program(argv);
   const CommandLine command_line = parse_command_line(argc, argv);
   switch (command_line.action) {
     case Action::kPrint:
       std::fputs(command_line.text.c_str(), stdout);
       return static_cast<int>(ExitStatus::kOk);
+    case Action::kCheckConfig: return check(command_line);
+    // Refused with what is wrong, unless there are sockets to go on with.
     case Action::kRefuse:
-      std::fprintf(stderr, "lingerd: %s\n", command_line.text.c_str());
-      return static_cast<int>(ExitStatus::kBadArgument);
-    case Action::kRun:
-    case Action::kCheckConfig: return run(command_line, invocation);
+    case Action::kRun: return run(command_line, program);
   }
 }

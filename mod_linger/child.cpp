@@ -3,17 +3,19 @@
 
 #include <httpd.h>  // before the others, which need it
 
+#include <apr_strings.h>
 #include <http_log.h>
+#include <unixd.h>
 
+#include <cerrno>
+#include <cstdio>
 #include <cstring>
-#include <ctime>
 #include <new>
-#include <string>
 
-#include "lingerd/stats_reader.h"
+#include "base/clock.h"
+#include "contract/record.h"
+#include "contract/stats_page.h"
 #include "mod_linger/module.h"
-#include "mod_linger/offload.h"
-#include "mod_linger/returns.h"
 #include "mod_linger/settings.h"
 
 namespace lingerd {
@@ -23,20 +25,12 @@ Child& this_child() {
   return child;
 }
 
-std::uint64_t monotonic_ns() {
-  timespec now{};
-  clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
-
-int prepare(apr_pool_t*, apr_pool_t*, apr_pool_t*, server_rec* server) {
+int prepare(apr_pool_t* config_pool, apr_pool_t*, apr_pool_t*, server_rec* server) {
   Child& child = this_child();
   child.main_server = server;
   child.socket_path = settings_of(server).socket_path;
+  child.stats_path = apr_pstrdup(config_pool, stats_path_of(child.socket_path).c_str());
   child.tally = find_or_make_tally(server);
-  look_for_offload(server);
-  announce_listener(server);
   return OK;
 }
 
@@ -62,55 +56,39 @@ void start_child(apr_pool_t* child_pool, server_rec*) {
   }
 }
 
+namespace {
+
+// lingerd's socket may exist, but not where a httpd in a ChrootDir looks for it.
+bool warn_of_chroot(const Child& child, int error) {
+  const char* root = ap_unixd_config.chroot_dir;
+  if (root == nullptr || (error != ENOENT && error != ENOTDIR)) return false;
+  const char* path = child.socket_path;
+  ap_log_error(APLOG_MARK, APLOG_WARNING, 0, child.main_server,
+               "lingerd is down: there is no %s inside of ChrootDir %s (%s). Apache lingers itself "
+               "until there is. Start lingerd with --socket %s%s, or mount its directory there",
+               path, root, std::strerror(error), root, path);
+  return true;
+}
+
+}  // namespace
+
 void announce(Obstacle obstacle, int error, std::uint64_t now_ns) {
   const Child& child = this_child();
   if (child.tally == nullptr || !child.tally->found(obstacle, now_ns)) return;
-  const char* path = child.socket_path;
-  const auto reason = error != 0 ? std::strerror(error) : "it said so";
-  constexpr int kLevel = APLOG_WARNING;
-  switch (obstacle) {
-    case Obstacle::kDown:
-      ap_log_error(APLOG_MARK, kLevel, 0, child.main_server,
-                   "lingerd is down: nobody listens at %s (%s). Apache lingers itself until it is "
-                   "back. Start it (systemctl start lingerd.socket) or correct LingerSocket",
-                   path, reason);
-      break;
-    case Obstacle::kOtherVersion:
-      ap_log_error(APLOG_MARK, kLevel, 0, child.main_server,
-                   "the lingerd at %s takes records of another version than this module's %u. "
-                   "Apache lingers itself meanwhile. Upgrade both and restart them",
-                   path, static_cast<unsigned>(kRecordVersion));
-      break;
-    case Obstacle::kDenied:
-      ap_log_error(APLOG_MARK, kLevel, 0, child.main_server,
-                   "lingerd denied: httpd's user may not use %s (%s). Apache lingers itself "
-                   "meanwhile. See lingerd's --socket-group, --socket-mode and --allow-user, the "
-                   "directory's permissions and SELinux's audit log",
-                   path, reason);
-      break;
-    case Obstacle::kBusy:
-      ap_log_error(APLOG_MARK, kLevel, 0, child.main_server,
-                   "lingerd is busy at %s (%s). Apache lingers itself for what lingerd can't take. "
-                   "If it goes on: is lingerd stuck or starved of processor time, are its "
-                   "descriptors or those of httpd's user (RLIMIT_NOFILE) used up?",
-                   path, reason);
-      break;
-    case Obstacle::kGreeting:
-    case Obstacle::kRefused:
-    case Obstacle::kNone: break;
+  const char* warning = words_of(obstacle).warning;
+  if (warning == nullptr) return;
+  if (obstacle == Obstacle::kDown && warn_of_chroot(child, error)) return;
+  const char* reason = error != 0 ? std::strerror(error) : "it said so";
+  char version[12] = {};
+  if (obstacle == Obstacle::kOtherVersion) {
+    std::snprintf(version, sizeof version, "%u", static_cast<unsigned>(kRecordVersion));
+    reason = version;
   }
+  ap_log_error(APLOG_MARK, APLOG_WARNING, 0, child.main_server, warning, child.socket_path, reason);
 }
 
-bool lingerd_has_room(std::uint64_t bytes) {
-  const std::string page = std::string(this_child().socket_path) + ".stats";
-  const DaemonStatus status = read_stats(page.c_str(), monotonic_ns());
-  const DaemonCounters& counters = status.snapshot.counters;
-  const std::uint64_t taken = counters[DaemonCounter::kOffloadMemory];
-  const std::uint64_t limit = counters[DaemonCounter::kOffloadMemoryLimit];
-  const bool fits = bytes == 0 || (taken < limit && bytes <= limit - taken);
-  return status.liveness == Liveness::kUp && fits &&
-         has_room_for_delivery(deliveries_under_way(counters),
-                               counters[DaemonCounter::kQueueLimit]);
+const char* stats_path() {
+  return this_child().stats_path;
 }
 
 void log_back(const Tally::Change& change) {

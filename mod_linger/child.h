@@ -2,18 +2,23 @@
 // What one httpd process knows: the shared tally, and in a child its connection to lingerd.
 #pragma once
 
-#include <httpd.h>
+#include <httpd.h>  // before the others, which need it
 
-#include "mod_linger/client.h"
+#include <cstdint>
+
+#include "base/clock.h"
+#include "mod_linger/link/client.h"
+#include "mod_linger/link/obstacle.h"
 #include "mod_linger/tally.h"
 
 namespace lingerd {
 
 struct Child {
   server_rec* main_server = nullptr;
-  const char* socket_path = "";  // set before any use
-  Tally* tally = nullptr;        // null: no shared memory, Apache lingers itself
-  Client* client = nullptr;      // null in the parent
+  const char* socket_path = "";  // set before any use, as the next one
+  const char* stats_path = "";
+  Tally* tally = nullptr;    // null: no shared memory, Apache lingers itself
+  Client* client = nullptr;  // null in the parent
 };
 [[nodiscard]] Child& this_child();
 
@@ -30,10 +35,7 @@ inline void announce_up() {
   if (const auto change = this_child().tally->found_up()) log_back(*change);
 }
 
-// Whether lingerd has room for one delivery more, with so many bytes in memory, by its stats page.
-// It has the last word when the delivery is offered; this is the time to leave a response to httpd.
-[[nodiscard]] bool lingerd_has_room(std::uint64_t bytes);
-
-[[nodiscard]] std::uint64_t monotonic_ns();
+// Where lingerd publishes its numbers.
+[[nodiscard]] const char* stats_path();
 
 }  // namespace lingerd

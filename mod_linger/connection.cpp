@@ -3,6 +3,7 @@
 
 #include <httpd.h>  // before the others, which need it
 
+#include <apr_buckets.h>
 #include <apr_portable.h>
 #include <http_config.h>
 #include <http_core.h>
@@ -11,7 +12,6 @@
 
 #include "mod_linger/child.h"
 #include "mod_linger/module.h"
-#include "mod_linger/returns.h"
 #include "mod_linger/settings.h"
 
 namespace lingerd {
@@ -31,7 +31,10 @@ Connection* connection_of(conn_rec* connection) {
 }
 
 const server_rec* server_of(conn_rec* connection) {
-  const Connection* ours = connection_of(connection);
+  return server_of(connection, connection_of(connection));
+}
+
+const server_rec* server_of(conn_rec* connection, const Connection* ours) {
   const server_rec* last = ours != nullptr ? ours->server.load(std::memory_order_relaxed) : nullptr;
   return last != nullptr ? last : connection->base_server;
 }
@@ -48,18 +51,6 @@ int mark_connection(conn_rec* connection) {
   if (is_clients(connection) && connection_of(connection) == nullptr) {
     auto* ours = new (apr_palloc(connection->pool, sizeof(Connection))) Connection;
     ap_set_module_config(connection->conn_config, &linger_module, ours);
-    add_park_filter(connection);
-    ours->park.last_stay_ms = restore_timeout(connection);
-    if (add_offload_filter(connection)) {
-      // The backlog holds a descriptor.
-      apr_pool_cleanup_register(
-          connection->pool, ours,
-          [](void* data) -> apr_status_t {
-            static_cast<Connection*>(data)->offload.backlog.clear();
-            return APR_SUCCESS;
-          },
-          apr_pool_cleanup_null);
-    }
   }
   return DECLINED;
 }
@@ -70,12 +61,19 @@ bool is_plain_http(const request_rec* request) {
          apr_table_get(request->headers_in, "Upgrade") == nullptr;
 }
 
+apr_status_t flush_from(ap_filter_t* filter, conn_rec* connection) {
+  apr_bucket_brigade* flush = apr_brigade_create(connection->pool, connection->bucket_alloc);
+  APR_BRIGADE_INSERT_TAIL(flush, apr_bucket_flush_create(connection->bucket_alloc));
+  const apr_status_t status = ap_pass_brigade(filter, flush);
+  apr_brigade_destroy(flush);
+  return status;
+}
+
 int note_server(request_rec* request) {
   conn_rec* connection = request->connection;
   if (connection->master != nullptr) connection = connection->master;
   if (Connection* ours = connection_of(connection)) {
     ours->server.store(request->server, std::memory_order_relaxed);
-    if (connection == request->connection) ours->offload.allowed = may_offload(request);
   }
   return DECLINED;
 }
@@ -84,9 +82,7 @@ int note_for_log(request_rec* request) {
   conn_rec* connection = request->connection;
   if (connection->master == nullptr && connection->keepalive == AP_CONN_CLOSE) {
     const bool on = settings_of(request->server).enabled && this_child().client != nullptr;
-    const Connection* ours = connection_of(connection);
-    const bool offloads = on && ours != nullptr && !ours->offload.backlog.empty();
-    apr_table_setn(request->notes, "linger", offloads ? "offload" : on ? "offer" : "off");
+    apr_table_setn(request->notes, "linger", on ? "offer" : "off");
   }
   return DECLINED;
 }

@@ -8,52 +8,55 @@
 
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
+#include "mod_linger/guarded.h"
 #include "mod_linger/handoff.h"
+#include "mod_linger/keepalive/park.h"
 #include "mod_linger/module.h"
-#include "mod_linger/offload.h"
-#include "mod_linger/park.h"
-#include "mod_linger/returns.h"
+#include "mod_linger/offload/offload.h"
 #include "mod_linger/settings.h"
 #include "mod_linger/status.h"
-#include "mod_linger/strangers.h"
 
 namespace {
 
 void register_hooks(apr_pool_t*) {
   using namespace lingerd;
   // Start: the counters' shared memory, then each child's connection to lingerd.
-  ap_hook_post_config(prepare, nullptr, nullptr, APR_HOOK_MIDDLE);
-  ap_hook_child_init(start_child, nullptr, nullptr, APR_HOOK_MIDDLE);
+  ap_hook_post_config(guarded<prepare, OK>, nullptr, nullptr, APR_HOOK_MIDDLE);
+  ap_hook_child_init(guarded<start_child>, nullptr, nullptr, APR_HOOK_MIDDLE);
 
   // A connection: mark it, know the virtual host of its last request, note for the log what is
   // known of its end, part with it.
-  ap_hook_process_connection(mark_connection, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
-  ap_hook_post_read_request(note_server, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
-  ap_hook_log_transaction(note_for_log, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
-  ap_hook_pre_close_connection(pre_close, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
+  ap_hook_process_connection(guarded<mark_connection, DECLINED>, nullptr, nullptr,
+                             APR_HOOK_REALLY_FIRST);
+  ap_hook_post_read_request(guarded<note_server, DECLINED>, nullptr, nullptr,
+                            APR_HOOK_REALLY_FIRST);
+  ap_hook_log_transaction(guarded<note_for_log, DECLINED>, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
+  ap_hook_pre_close_connection(guarded<pre_close, DECLINED>, nullptr, nullptr,
+                               APR_HOOK_REALLY_FIRST);
 
-  // The rest of a response, with LingerOffload.
-  register_offload_filters();
-  ap_hook_insert_filter(add_offload_close_filter, nullptr, nullptr, APR_HOOK_MIDDLE);
-
-  // Idle connections, with LingerKeepAlive: out, and back through a listener of our own, which has
-  // to be there before the MPM opens its listeners.
-  static const char* const kMpms[] = {"prefork.c", "worker.c", "event.c", nullptr};
-  ap_hook_open_logs(open_listener, nullptr, kMpms, APR_HOOK_REALLY_FIRST);
-  ap_hook_child_init(learn_strangers, nullptr, nullptr, APR_HOOK_MIDDLE);
-  register_park_filter();
-  ap_hook_log_transaction(note_for_parking, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
-  ap_hook_create_connection(come_back, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
-  ap_hook_pre_connection(restore, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
+  // The features, each with hooks of its own: the rest of a response (LingerOffload), and idle
+  // connections (LingerKeepAlive).
+  register_offload();
+  register_keep_alive();
 
   // The numbers.
   hook_server_status();
-  ap_hook_handler(linger_status_handler, nullptr, nullptr, APR_HOOK_MIDDLE);
+  ap_hook_handler(guarded<linger_status_handler, HTTP_INTERNAL_SERVER_ERROR>, nullptr, nullptr,
+                  APR_HOOK_MIDDLE);
 }
 
 }  // namespace
 
-module_struct linger_module = {STANDARD20_MODULE_STUFF,
+// STANDARD20_MODULE_STUFF with another name than __FILE__: `<IfModule mod_linger.c>` is what people
+// write, whatever language a module is in, and what mod_info's list is searched for.
+module_struct linger_module = {MODULE_MAGIC_NUMBER_MAJOR,
+                               MODULE_MAGIC_NUMBER_MINOR,
+                               -1,
+                               "mod_linger.c",
+                               nullptr,
+                               nullptr,
+                               MODULE_MAGIC_COOKIE,
+                               nullptr,
                                nullptr,  // no per-directory settings
                                nullptr,
                                lingerd::create_settings,

@@ -6,14 +6,14 @@
 #include <apr_lib.h>
 #include <apr_strings.h>
 #include <http_core.h>
-#include <sys/un.h>
 
 #include <cerrno>
 #include <cstring>
 #include <new>
 #include <string_view>
 
-#include "lingerd/record.h"
+#include "base/unix_limits.h"
+#include "contract/record.h"
 #include "mod_linger/module.h"
 
 namespace lingerd {
@@ -37,6 +37,11 @@ const char* set_enabled(cmd_parms* cmd, void*, const char* value) {
 const char* set_offload(cmd_parms* cmd, void*, const char* value) {
   settings_in(cmd).given.offload = true;
   return parse_switch(cmd, value, settings_in(cmd).offload);
+}
+
+const char* set_offload_files(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.offload_files = true;
+  return parse_switch(cmd, value, settings_in(cmd).offload_files);
 }
 
 // A number of bytes, or with one of the units K, M, G.
@@ -133,6 +138,23 @@ const char* set_keep_alive_after(cmd_parms* cmd, void*, const char* value) {
   return nullptr;
 }
 
+// A module's name is its source file's: httpd -M says "x_module", <IfModule> takes "mod_x.c", as we
+// do.
+const char* add_keep_alive_trust(cmd_parms* cmd, void*, const char* value) {
+  if (const char* problem = ap_check_cmd_context(cmd, GLOBAL_ONLY)) return problem;
+  const std::string_view name = value;
+  if (name.size() < 3 || name[name.size() - 2] != '.') {
+    return apr_psprintf(cmd->pool,
+                        "LingerKeepAliveTrust: '%s' is not a module's source file, as in "
+                        "<IfModule>: mod_example.c",
+                        value);
+  }
+  apr_array_header_t*& trusted = settings_in(cmd).keep_alive_trust;
+  if (trusted == nullptr) trusted = apr_array_make(cmd->pool, 2, sizeof(char*));
+  *static_cast<const char**>(apr_array_push(trusted)) = value;
+  return nullptr;
+}
+
 const char* set_fallback(cmd_parms* cmd, void*, const char* value) {
   const bool close = strcasecmp(value, "close") == 0;
   if (!close && strcasecmp(value, "inline") != 0) {
@@ -146,12 +168,11 @@ const char* set_fallback(cmd_parms* cmd, void*, const char* value) {
 const char* set_socket(cmd_parms* cmd, void*, const char* value) {
   if (const char* problem = ap_check_cmd_context(cmd, GLOBAL_ONLY)) return problem;
   const char* path = *value != '\0' ? ap_server_root_relative(cmd->pool, value) : nullptr;
-  constexpr std::size_t kLongest = sizeof(sockaddr_un::sun_path) - 1;
-  if (path == nullptr || std::strlen(path) > kLongest) {
+  if (path == nullptr || std::strlen(path) > kMaxSocketPath) {
     return apr_psprintf(cmd->pool,
                         "LingerSocket: '%s' is not a path of 1 to %d bytes, the longest that a "
                         "Unix socket can have",
-                        value, static_cast<int>(kLongest));
+                        value, static_cast<int>(kMaxSocketPath));
   }
   settings_in(cmd).socket_path = path;
   settings_in(cmd).given.socket_path = true;
@@ -160,11 +181,11 @@ const char* set_socket(cmd_parms* cmd, void*, const char* value) {
 
 using Take1 = const char* (*)(cmd_parms*, void*, const char*);
 
-command_rec directive(const char* name, Take1 setter, const char* help) {
+command_rec directive(const char* name, Take1 setter, const char* help, cmd_how takes = TAKE1) {
   // In C++ httpd declares a setter of any signature as one without arguments; the detour by void()
   // is what compilers take for a deliberate cast.
   const auto func = reinterpret_cast<cmd_func>(reinterpret_cast<void (*)()>(setter));
-  return {name, func, nullptr, RSRC_CONF, TAKE1, help};
+  return {name, func, nullptr, RSRC_CONF, takes, help};
 }
 
 }  // namespace
@@ -180,6 +201,10 @@ const command_rec kDirectives[] = {
               "what happens when lingerd can't take a socket: inline (default) or close"),
     directive("LingerOffload", set_offload,
               "On: the unsent rest of a connection's last response goes to lingerd; Off (default)"),
+    directive(
+        "LingerOffloadFiles", set_offload_files,
+        "On (default): lingerd gets the open file that a response comes from; Off: files travel "
+        "as bytes, and none keeps its file system busy"),
     directive("LingerOffloadMax", set_offload_max,
               "most memory for the unsent rest of one response, 1 to 1024G (default 64M)"),
     directive("LingerOffloadClose", set_offload_close,
@@ -192,6 +217,9 @@ const command_rec kDirectives[] = {
               "(default)"),
     directive("LingerKeepAliveAfter", set_keep_alive_after,
               "milliseconds that a worker waits itself first, 0 to 1000 (default 5)"),
+    directive("LingerKeepAliveTrust", add_keep_alive_trust,
+              "modules (mod_example.c) whose connection hooks may run again with each return",
+              ITERATE),
     command_rec{}};
 
 void* create_settings(apr_pool_t* pool, server_rec*) {
@@ -206,6 +234,7 @@ void* merge_settings(apr_pool_t* pool, void* base, void* added) {
   if (over.given.cap_ms) merged->cap_ms = over.cap_ms;
   if (over.given.fallback) merged->fallback = over.fallback;
   if (over.given.offload) merged->offload = over.offload;
+  if (over.given.offload_files) merged->offload_files = over.offload_files;
   if (over.given.offload_max) merged->offload_max = over.offload_max;
   if (over.given.offload_close) merged->offload_close = over.offload_close;
   if (over.given.offload_stall_ms) merged->offload_stall_ms = over.offload_stall_ms;
@@ -216,6 +245,14 @@ void* merge_settings(apr_pool_t* pool, void* base, void* added) {
 
 const Settings& settings_of(const server_rec* server) {
   return *static_cast<Settings*>(ap_get_module_config(server->module_config, &linger_module));
+}
+
+Handoff handoff_with(const Settings& settings, std::uint64_t now_ns) {
+  Handoff handoff;
+  handoff.idle_ms = settings.idle_ms;
+  handoff.cap_ms = settings.cap_ms;
+  handoff.handed_off_ns = now_ns;
+  return handoff;
 }
 
 }  // namespace lingerd

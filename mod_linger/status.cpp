@@ -8,52 +8,34 @@
 #include <http_protocol.h>
 #include <mod_status.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <exception>
 #include <string>
+#include <string_view>
 
-#include "lingerd/report.h"
-#include "lingerd/stats_reader.h"
+#include "base/clock.h"
+#include "contract/stats_reader.h"
 #include "mod_linger/child.h"
+#include "mod_linger/link/obstacle.h"
 #include "mod_linger/module.h"
+#include "report/report.h"
 
 namespace lingerd {
 namespace {
 
 constexpr unsigned kLongestRefresh = 86'400;
 
-// Why httpd couldn't use a lingerd that is up. Not "can't": the next attempt may go better.
-const char* words(Obstacle obstacle) {
-  switch (obstacle) {
-    case Obstacle::kDown:
-      return "httpd's last hand-off found nobody listening at this LingerSocket. If that goes on, "
-             "restart lingerd.socket";
-    case Obstacle::kOtherVersion:
-      return "httpd's last hand-off failed: lingerd takes records of another version. Upgrade both "
-             "and restart them";
-    case Obstacle::kDenied:
-      return "httpd's last hand-off was denied: see lingerd's --socket-group, --socket-mode and "
-             "--allow-user, the directory's permissions and SELinux's audit log";
-    case Obstacle::kBusy:
-      return "httpd's last hand-off failed: lingerd didn't keep up, or descriptors are used up "
-             "(RLIMIT_NOFILE of lingerd and of httpd's user)";
-    case Obstacle::kGreeting:
-    case Obstacle::kRefused:
-    case Obstacle::kNone: break;
-  }
-  return "";
-}
-
 Report make_report() {
   const Child& child = this_child();
   Report report;
   report.now_ns = monotonic_ns();
   report.socket_path = child.socket_path;
-  report.daemon = read_stats((report.socket_path + ".stats").c_str(), report.now_ns);
+  report.daemon = read_stats(stats_path(), report.now_ns);
   if (child.tally != nullptr) {
     report.module = child.tally->counters();
     report.module_ring = child.tally->ring();
-    report.obstacle = words(child.tally->last_found());
+    report.obstacle = words_of(child.tally->last_found()).last_hand_off;
   }
   return report;
 }

@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the module has counted, and how it last found lingerd: one piece of anonymous shared memory
 // of httpd's parent, inherited by every child, that outlives graceful restarts.
+//
+// A record has a word for the fallbacks that lingerd hasn't heard of, so that `lingerctl check`
+// knows their share from the stats page alone; what httpd can't tell because it reaches no
+// lingerd shows as LingerPeers 0.
 #pragma once
 
 #include <httpd.h>
 
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
-#include "lingerd/counters.h"
-#include "lingerd/module_ring.h"
-#include "mod_linger/obstacle.h"
+#include "contract/counters.h"
+#include "contract/module_ring.h"
+#include "mod_linger/link/obstacle.h"
+#include "report/report.h"
 
 namespace lingerd {
 
@@ -24,8 +30,8 @@ class Tally {
   void count_handoff(std::uint64_t now_ns, std::uint64_t took_ns);
   void count_fallback(Obstacle obstacle, std::uint64_t now_ns);
 
-  // Fallbacks that lingerd doesn't know of yet. Whoever takes them tells it, with a record that it
-  // sends, or gives them back.
+  // Fallbacks that lingerd doesn't know of yet. A thread that takes them tells it, with the
+  // record that it sends, or gives them back.
   [[nodiscard]] std::uint32_t take_unreported() {
     if (unreported_.load(std::memory_order_relaxed) == 0) return 0;
     return unreported_.exchange(0, std::memory_order_relaxed);
@@ -50,10 +56,24 @@ class Tally {
   }
   [[nodiscard]] std::optional<Change> found(Obstacle obstacle, std::uint64_t now_ns);
 
+  // The same for the way back of parked connections: whether this is news.
+  [[nodiscard]] bool found_way_back(bool good) {
+    return way_back_refused_.load(std::memory_order_relaxed) == good &&
+           way_back_refused_.exchange(!good, std::memory_order_relaxed) == good;
+  }
+
   // What the last hand-off, or the last attempt to connect, met with.
   [[nodiscard]] Obstacle last_found() const {
     const std::uint32_t found = found_.load(std::memory_order_relaxed);
     return found == kFoundNothingYet ? Obstacle::kNone : static_cast<Obstacle>(found);
+  }
+
+  // Parking has been stopped, because what comes back from this lingerd (its process id) isn't let
+  // in. True: it hadn't been.
+  bool stop_parking(std::uint64_t lingerd) { return no_parking_.exchange(lingerd) != lingerd; }
+  void resume_parking() { no_parking_.store(0); }
+  [[nodiscard]] bool may_park(std::uint64_t lingerd) const {
+    return no_parking_.load(std::memory_order_relaxed) != lingerd;
   }
 
   // Rises each time that lingerd is found up again: a child that waits before its next attempt
@@ -72,10 +92,12 @@ class Tally {
 
   std::array<std::atomic<std::uint64_t>, kModuleCounters> counts_{};
   std::atomic<std::uint32_t> found_{kFoundNothingYet};
+  std::atomic<bool> way_back_refused_{false};
   std::atomic<std::uint32_t> unreported_{0};
   std::atomic<std::uint64_t> fallbacks_before_{0};  // when lingerd was last up
   std::atomic<std::uint64_t> times_up_{0};
   std::atomic<std::uint64_t> busy_logged_ns_{0};
+  std::atomic<std::uint64_t> no_parking_{0};
   SharedModuleRing ring_;
 };
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Packages, policies, and the tests that install them. Included by the Makefile.
 
-.PHONY: man deb rpm rpm-test selinux apparmor units system-test lsm-test
-man: all ## Write the options and counters into the manuals, and check them
+.PHONY: man deb rpm rpm-test selinux apparmor units system-test lsm-test distro-test distro-root
+man: all ## Write the options and counters into the manuals and docs/, and check them
 	@$(PYTHON) packaging/man/generate.py
 	@cd packaging/man && mandoc -T lint *.[1-8]
 
@@ -25,6 +25,10 @@ units: deps ## Let systemd-analyze judge the units
 
 system-test: deb ## Install the Debian packages on a systemd that boots (PYTEST_ARGS)
 	@t/system/run $(PYTEST_ARGS)
+distro-test: deps ## The packages built, installed and tested on another Debian (DISTRO=trixie, ARCH, PYTEST_ARGS)
+	@ARCH=$(ARCH) t/distro/run $(or $(DISTRO),trixie) $(PYTEST_ARGS)
+distro-root: # What distro-test needs the network for
+	@ARCH=$(ARCH) t/distro/run $(or $(DISTRO),trixie) --root-only
 lsm-test: deb ## The same under an enforcing SELinux and AppArmor, in virtual machines (a few minutes)
 	@packaging/install-deps deb qemu-system-x86
 	@t/system/lsm/run $(PYTEST_ARGS)

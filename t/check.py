@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make check`: every step even if an earlier one fails, then one line: N passed, N failed."""
 
+import io
+import itertools
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 
@@ -14,19 +17,19 @@ UNIT_OK = re.compile(r"^OK \((\d+) tests, (\d+) ran, \d+ checks, (\d+) ignored")
 UNIT_BAD = re.compile(r"^Errors \((\d+) failures, (\d+) tests, (\d+) ran")
 
 
-def make(*args):
+def make(*args, prefix=(), sink=sys.stdout):
     """Runs make, passes its output on, returns its status and its lines."""
-    print(f"==== make {' '.join(args)}", flush=True)
+    print(f"==== make {' '.join(args)}", file=sink, flush=True)
     started = time.monotonic()
     lines = []
-    with subprocess.Popen(["make", "--no-print-directory", *args], stdin=subprocess.DEVNULL,
+    with subprocess.Popen([*prefix, "make", "--no-print-directory", *args], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                           errors="replace") as process:
         for line in process.stdout:
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            sink.write(line)
+            sink.flush()
             lines.append(line)
-    print(f"==== {time.monotonic() - started:.0f} s, status {process.returncode}", flush=True)
+    print(f"==== {time.monotonic() - started:.0f} s, status {process.returncode}", file=sink, flush=True)
     return process.returncode, lines
 
 
@@ -54,8 +57,14 @@ def pytest_results(path):
     return passed, failed
 
 
+# The newest release beside this machine's, which is Debian 12 in CI; and of its tests those of what a
+# client notices first. `make distro-test` runs more.
+OTHER_DISTRO = "trixie"
+DISTRO_TESTS = ("linger/test_truncation.py linger/test_freed_worker.py keepalive/test_keepalive.py "
+                "keepalive/test_keepalive_way.py offload/test_offload.py offload/test_offload_daemon.py")
+SKIPPED = "-test skipped: "
 # What hunts for rare errors has found one: that is no accident of the machine.
-NO_SECOND_CHANCE = ("races", "hostile")
+NO_SECOND_CHANCE = ("test_keepalive_races", "test_hostile_random")
 MOST_UNSTEADY = 3
 
 
@@ -67,6 +76,39 @@ def unsteady(lines):
     hopeless = len(failed) > MOST_UNSTEADY or any(
         word in name for name in failed for word in NO_SECOND_CHANCE)
     return [] if hopeless else failed
+
+
+class Beside:
+    """Steps that need no quiet machine, one after the other, beside what waits more than it works: they
+    get the processor time that it leaves. The output of each is kept, and printed whole at the end."""
+
+    def __init__(self, *steps, nice=19):
+        """A step is a name, make's arguments, and what finds passed and failed tests in its lines."""
+        # They end with this process, however that ends.
+        self._command = ("setpriv", "--pdeathsig", "TERM", "nice", "-n", str(nice))
+        self._steps = steps
+        self._done = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        for _, arguments, _ in self._steps:
+            output = io.StringIO()
+            try:
+                status, lines = make(*arguments, prefix=self._command, sink=output)
+            except OSError as why:
+                status, lines = 1, [f"{why}\n"]
+                output.write(lines[0])
+            self._done.append((status, lines, output.getvalue()))
+
+    def wait(self):
+        """(name, status, lines, tests passed and failed) of each."""
+        self._thread.join()
+        # What broke the thread off has taken steps along.
+        for (name, _, results), (status, lines, output) in itertools.zip_longest(
+                self._steps, self._done, fillvalue=(1, [], "==== not run\n")):
+            print(output, end="", flush=True)
+            yield name, status, lines, results(lines)
 
 
 class Tally:
@@ -91,14 +133,18 @@ class Tally:
         status, lines = make(*args)
         self.count(args[-1], status, *unit_results(lines))
 
-    def pytest(self, goal, args=""):
+    def beside(self, steps):
+        for name, status, _, results in steps.wait():
+            self.count(name, status, *results)
+
+    def pytest(self, goal, args="", *variables):
         with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-            status, lines = make(goal, f"PYTEST_ARGS={args} --junitxml={report.name}")
+            status, lines = make(goal, f"PYTEST_ARGS={args} --junitxml={report.name}", *variables)
             self.count(goal, status, *pytest_results(report.name))
         return lines
 
     def integration(self, args):
-        """Some twelve hundred tests side by side, with deadlines, on a machine that may be busy: one
+        """Some eighteen hundred tests side by side, with deadlines, on a machine that may be busy: one
         that fails may show that it passes by itself. It is named at the end all the same, because it is
         a mistake, of the test if not of the product."""
         with tempfile.NamedTemporaryFile(suffix=".xml") as report:
@@ -113,28 +159,47 @@ class Tally:
         self.count("integration", status, passed, failed)
 
 
+def no_tests(_):
+    return ()
+
+
+def distro_test(tally, root, processors):
+    """The lines to be said again."""
+    lines = [line for _, _, said, _ in root.wait() for line in said]
+    if not any(SKIPPED in line for line in lines):
+        lines = tally.pytest("distro-test", f"-n {2 * processors} --dist loadgroup {DISTRO_TESTS}",
+                             f"DISTRO={OTHER_DISTRO}")
+    return lines
+
+
 def main():
     processors = os.cpu_count() or 1
     jobs = f"-j{processors}"
     tally = Tally()
-    tally.step("build", jobs, "all")
-    tally.step("build with clang++", jobs, "VARIANT=clang", "CXX=clang++", "all")
+    # Waits for the network more than it works.
+    other_root = Beside((f"a root of {OTHER_DISTRO}", ("distro-root", f"DISTRO={OTHER_DISTRO}"), no_tests),
+                        nice=0)
+    tally.step("build", jobs, "all", "tools")
     tally.unit(jobs, "unit")
-    tally.unit(jobs, "asan-unit")
+    rest = Beside(
+        ("build with clang++", (jobs, "VARIANT=clang", "CXX=clang++", "all"), no_tests),
+        ("asan-unit", (jobs, "asan-unit"), unit_results),
+        ("lint", ("-k", jobs, "lint"), no_tests),
+        ("policies and units", ("-k", "selinux", "apparmor", "units"), no_tests),
+        ("deb", ("deb",), no_tests),
+        # Its unit tests have been run with the Debian package's.
+        ("rpm", ("rpm-test", "RPM_ARGS=--without check"), no_tests),
+        ("fuzz targets", (jobs, "VARIANT=fuzz", "CXX=clang++", "fuzz-targets"), no_tests))
     # Tests wait more than they work.
-    tally.integration(os.environ.get("PYTEST_ARGS", f"-n {processors + 1}"))
+    tally.integration(os.environ.get("PYTEST_ARGS", f"-n {2 * processors}"))
     # Short ones of what otherwise runs for hours.
-    tally.step("fuzz", jobs, "fuzz", "FUZZ_SECONDS=10")
     tally.step("soak", "soak", "SOAK_CONNECTIONS=10000")
-    tally.step("lint", "-k", jobs, "lint")
-
-    tally.step("policies and units", "-k", "selinux", "apparmor", "units")
-    tally.step("deb", "deb")
-    # Its unit tests have been run with the Debian package's.
-    tally.step("rpm", "rpm-test", "RPM_ARGS=--without check")
+    tally.beside(rest)
+    tally.step("fuzz", jobs, "fuzz", "FUZZ_SECONDS=10")
     lines = tally.pytest("system-test")
+    lines += distro_test(tally, other_root, processors)
     # Where this machine can't boot another one: said once more, where everybody looks.
-    print(*(line for line in lines if line.startswith("system-test skipped: ")), sep="", end="")
+    print(*(line for line in lines if SKIPPED in line), sep="", end="")
 
     for name in tally.unsteady:
         print(f"unsteady: {name} failed beside the others, and passed by itself")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The walls between the rooms, checked: pure code includes nothing of the system or of httpd,
-mod_linger/ takes from lingerd/ only the contract, and each source says its licence."""
+"""The walls between the rooms, checked: a folder includes only those that the table names for it, pure
+code nothing of the system or of httpd, and each source says its licence."""
 
 import pathlib
 import re
@@ -9,23 +9,45 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# Logic that takes the time as an argument and touches no socket. A name that ends in * may match
-# several files; each name must match one.
+# Every folder of the product: what it may include, whether it is pure (logic that takes the time as an
+# argument and touches no socket), whether it may include httpd's headers.
+BASE = {"base"}
+CONTRACT = BASE | {"contract"}
+REPORT = CONTRACT | {"report"}
+CORE = CONTRACT | {"lingerd/core"}
+IO = CORE | {"lingerd/io"}
+LINK = CONTRACT | {"mod_linger/link"}
+MODULE = LINK | REPORT | {"mod_linger"}
+ROOMS = {
+    # folder: (includes, pure, httpd)
+    "base": (BASE, False, False),
+    "contract": (CONTRACT, False, False),
+    "report": (REPORT, True, False),
+    "lingerctl": (REPORT | {"lingerctl"}, False, False),
+    "lingerd/core": (CORE, True, False),
+    "lingerd/io": (IO, False, False),
+    "lingerd/succession": (IO | {"lingerd/succession"}, False, False),
+    "lingerd/start": (CORE | {"lingerd/start", "lingerd/succession"}, False, False),
+    "lingerd": (IO | {"lingerd", "lingerd/start", "lingerd/succession"}, False, False),
+    "mod_linger/link": (LINK, False, False),
+    "mod_linger": (MODULE, False, True),
+    "mod_linger/offload": (MODULE | {"mod_linger/offload"}, False, True),
+    "mod_linger/keepalive": (MODULE | {"mod_linger/keepalive"}, False, True),
+}
+# Files that may see more than their room: the hook list names the features.
+ALSO = {
+    "mod_linger/mod_linger.cpp": {"mod_linger/offload", "mod_linger/keepalive"},
+}
+# Pure files in rooms that aren't. Each must be there.
 PURE = [
-    "lingerd/record.h", "lingerd/record.cpp",
-    "lingerd/counters.h",
-    "lingerd/stats_page.h", "lingerd/stats_page.cpp",
-    "lingerd/report*",
-    "lingerd/deadlines.*",
-    "lingerd/delivery.*",
-    "lingerd/drain.*",
-    "lingerd/lingerer.*",
-    "lingerd/parked.*",
-    "lingerd/options.*",
-    "lingerd/carry.*",
-    "lingerd/log_limiter.h",
-    "lingerd/module_ring.h",
-    "mod_linger/obstacle.h",
+    "base/numbers.h", "base/numbers.cpp", "base/flags.h", "base/log_limiter.h", "base/unix_limits.h",
+    "base/errors.h",
+    "contract/defaults.h", "contract/record.h", "contract/record.cpp", "contract/counters.h",
+    "contract/stats_page.h", "contract/stats_page.cpp", "contract/stats_reader.h", "contract/module_ring.h",
+    "contract/version.h",
+    "lingerd/start/options.h", "lingerd/start/options.cpp",
+    "mod_linger/link/obstacle.h", "mod_linger/link/obstacle.cpp",
+    "mod_linger/keepalive/credentials.h", "mod_linger/keepalive/patience.h",
 ]
 
 # The headers of C++ that reach neither the system nor a clock, a thread or a file.
@@ -36,10 +58,7 @@ PURE_HEADERS = set("""
     system_error tuple type_traits unordered_map unordered_set utility variant vector
 """.split())
 
-# What the module may know of the daemon.
-CONTRACT = {"record.h", "counters.h", "stats_page.h", "stats_reader.h", "report.h", "module_ring.h",
-            "unique_fd.h", "version.h"}
-
+HTTPD = ("httpd", "http_", "ap_", "apr", "util_", "mod_", "scoreboard", "mpm_common")
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 SPDX_SUFFIXES = {".cpp", ".h", ".py", ".mk", ".sh", ".conf", ".load", ".service", ".socket"}
 
@@ -50,39 +69,43 @@ def includes(path):
     return [(match[1], match[2]) for match in INCLUDE.finditer(path.read_text())]
 
 
+def sources():
+    """(path, its room)"""
+    for top in sorted({room.split("/")[0] for room in ROOMS}):
+        for path in sorted((ROOT / top).rglob("*")):
+            if path.suffix in {".h", ".cpp"}:
+                yield path, str(path.parent.relative_to(ROOT))
+
+
 def pure_files():
-    for pattern in PURE:
-        found = sorted(ROOT.glob(pattern))
-        if not found:
-            yield f"{pattern}: in the list of pure files, but there is no such file", None
-        for path in found:
-            yield None, path
+    return set(PURE) | {str(path.relative_to(ROOT)) for path, room in sources() if ROOMS[room][1]}
 
 
-def check_pure(pure):
-    names = {str(path.relative_to(ROOT)) for path in pure}
-    for path in pure:
+def check_rooms():
+    pure = pure_files()
+    for name in [*PURE, *ALSO]:
+        if not (ROOT / name).exists():
+            yield f"{name}: in a list of this lint, but there is no such file"
+    for path, room in sources():
+        name = path.relative_to(ROOT)
+        if room not in ROOMS:
+            yield f"{name}: {room} isn't in the table of rooms"
+            continue
+        may_include, _, httpd = ROOMS[room]
+        may_include = may_include | ALSO.get(str(name), set())
         for kind, header in includes(path):
+            if kind == '"' and str(pathlib.PurePath(header).parent) not in may_include:
+                if not (httpd and "/" not in header):
+                    yield f"{name}: {room} may not include {header}"
+            if kind == "<" and not httpd and header.startswith(HTTPD):
+                yield f"{name}: includes {header}: {room} knows nothing of httpd"
+            if str(name) not in pure:
+                continue
             if kind == "<" and header not in PURE_HEADERS:
-                yield f"{path.relative_to(ROOT)}: pure code includes <{header}>"
+                yield f"{name}: pure code includes <{header}>"
             # A pure file's own project headers must be pure as well.
-            if kind == '"' and header not in names:
-                yield f"{path.relative_to(ROOT)}: pure code includes {header}, which isn't"
-
-
-def check_module():
-    for path in sorted((ROOT / "mod_linger").glob("*")):
-        if path.suffix not in {".h", ".cpp"}:
-            continue
-        for _, header in includes(path):
-            if header.startswith("lingerd/") and header.removeprefix("lingerd/") not in CONTRACT:
-                yield f"{path.relative_to(ROOT)}: includes {header}, which isn't in the contract"
-    for path in sorted((ROOT / "lingerd").glob("*")):
-        if path.suffix not in {".h", ".cpp"}:
-            continue
-        for _, header in includes(path):
-            if header.startswith(("mod_linger/", "httpd", "http_", "ap_", "apr_")):
-                yield f"{path.relative_to(ROOT)}: lingerd includes {header}"
+            if kind == '"' and header not in pure:
+                yield f"{name}: pure code includes {header}, which isn't"
 
 
 def check_licence():
@@ -99,11 +122,7 @@ def check_licence():
 
 
 def main():
-    found = list(pure_files())
-    problems = [problem for problem, _ in found if problem]
-    problems += check_pure([path for _, path in found if path])
-    problems += check_module()
-    problems += check_licence()
+    problems = [*check_rooms(), *check_licence()]
     for problem in problems:
         print(problem, file=sys.stderr)
     if not problems:

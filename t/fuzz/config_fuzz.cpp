@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whatever stands in lingerd.conf: options within their ranges, or a problem in words.
+#include <cstdint>
 #include <cstdlib>
 #include <string_view>
 
-#include "lingerd/options.h"
+#include "base/unix_limits.h"
+#include "lingerd/start/options.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace lingerd;

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes what the fuzzers start from into DIRECTORY/<target>: what the encoders make, so that seeds
 // never lag behind a format, and the same cut off or of another version.
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <ios>
 #include <span>
 #include <string>
 #include <vector>
 
-#include "lingerd/carry.h"
-#include "lingerd/record.h"
-#include "lingerd/stats_page.h"
+#include "contract/counters.h"
+#include "contract/record.h"
+#include "contract/stats_page.h"
+#include "lingerd/core/carry.h"
 
 namespace {
 
@@ -88,7 +92,7 @@ void records(const std::filesystem::path& directory) {
     seeds.add_object(greeting);
   }
   for (const Acceptance acceptance :
-       {Acceptance::kAccepted, Acceptance::kNoRoom, Acceptance::kUnfit}) {
+       {Acceptance::kAccepted, Acceptance::kNoRoom, Acceptance::kUnfit, Acceptance::kDenied}) {
     seeds.add_object(Answer{.acceptance = acceptance, .ticket = 7});
   }
 }

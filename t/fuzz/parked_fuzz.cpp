@@ -1,15 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whatever comes to a parked connection, and whatever comes back to httpd: each connection is in
 // one place, ends in one counter, and lets go of its way back once.
-#include "lingerd/parked.h"
+#include "lingerd/core/parked.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <map>
 #include <span>
+#include <utility>
 #include <vector>
 
-#include "lingerd/carry.h"
+#include "contract/counters.h"
+#include "contract/record.h"
+#include "lingerd/core/capacity.h"
+#include "lingerd/core/carry.h"
+#include "lingerd/core/deadlines.h"
+#include "lingerd/core/return_lines.h"
 
 namespace {
 
@@ -39,9 +47,16 @@ class Clients final : public ParkOps {
     Return arrived;
     const ReturnRecord record = encode(back);
     must(decode(std::as_bytes(std::span(&record, 1)), arrived));
-    return static_cast<SendBack>(mood / 3 % 3);
+    // The one that httpd has refused is the next to try there, until it is gone.
+    must(first.count(to) == 0 || first[to] == id);
+    const auto how = static_cast<SendBack>(mood / 3 % 3);
+    if (how == SendBack::kLater) first[to] = id;
+    return how;
   }
-  void close(SocketId id) override { must(open.erase(id) == 1); }
+  void close(SocketId id) override {
+    must(open.erase(id) == 1);
+    std::erase_if(first, [id](const auto& each) { return each.second == id; });
+  }
   void linger(SocketId id, const Handoff& handoff, std::uint64_t) override {
     must(handoff.idle_ms >= 1 && handoff.cap_ms >= 1);
     close(id);
@@ -50,13 +65,15 @@ class Clients final : public ParkOps {
 
   std::map<SocketId, std::uint32_t> open;
   std::map<AddressId, int> users;
+  std::map<AddressId, SocketId> first;  // in line, refused
   std::uint8_t mood = 0;
 };
 
 void live(std::span<const std::byte> bytes) {
   Clients clients;
   DaemonCounters counters;
-  Parked parked(clients, counters);
+  Capacity capacity(counters, kMostSockets);
+  Parked parked(clients, capacity, counters);
   std::uint64_t now_ns = kStartNs;
   SocketId next = 3;
   while (bytes.size() >= 2) {
@@ -67,7 +84,8 @@ void live(std::span<const std::byte> bytes) {
     Handoff handoff;
     if (decode(bytes.subspan(2, length), handoff) == DecodeResult::kOk &&
         handoff.kind == RecordKind::kIdle) {
-      parked.shrink_to(kMostSockets - 1, now_ns);
+      handoff.user = clients.mood % 3;
+      capacity.make_room(1, now_ns);
       while (clients.open.count(next % 16) == 1) ++next;
       clients.open[next % 16] = 0;
       ++clients.users[clients.mood % 4];
@@ -96,7 +114,8 @@ void live_on(std::span<const std::byte> bytes) {
   if (decode(bytes, kStartNs / 1'000'000, state) != CarryResult::kOk) return;
   if (state.parked.size() > 64) return;
   Clients clients;
-  Parked parked(clients, state.counters);
+  Capacity capacity(state.counters, kMostSockets);
+  Parked parked(clients, capacity, state.counters);
   std::vector<Parked::Carried> arrived;
   for (const CarriedParking& each : state.parked) {
     const auto id = static_cast<SocketId>(3 + arrived.size());

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whatever file lies where the stats page should be: refused, or written out in every form that a
 // report has.
-#include "lingerd/stats_page.h"
+#include "contract/stats_page.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <span>
 
-#include "lingerd/lingerctl_text.h"
-#include "lingerd/report.h"
+#include "lingerctl/text.h"
+#include "report/report.h"
 
 namespace {
 

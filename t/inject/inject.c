@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -167,6 +168,15 @@ int signalfd(int fd, const sigset_t *signals, int flags) {
   FAIL_OR_PASS(signalfd, -1, fd, signals, flags);
 }
 
+// What goes by a path, or could: chmod and chown for a program that shouldn't use them.
+int chmod(const char *path, mode_t mode) { FAIL_OR_PASS(chmod, -1, path, mode); }
+int chown(const char *path, uid_t user, gid_t group) {
+  FAIL_OR_PASS(chown, -1, path, user, group);
+}
+int fchownat(int fd, const char *path, uid_t user, gid_t group, int flags) {
+  FAIL_OR_PASS(fchownat, -1, fd, path, user, group, flags);
+}
+int unlink(const char *path) { FAIL_OR_PASS(unlink, -1, path); }
 int posix_fallocate(int fd, off_t offset, off_t size) {
   const int error = verdict("posix_fallocate");
   return error != 0 ? error : REAL(posix_fallocate)(fd, offset, size);
@@ -247,3 +257,14 @@ time_t time(time_t *now) {
   if (now != NULL) *now = moved;
   return moved;
 }
+
+// A build with _FILE_OFFSET_BITS=64 calls these, also where they are the same.
+#if __SIZEOF_LONG__ == 8
+#define SAME_AS(name) __attribute__((alias(#name)))
+void *mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset)
+    SAME_AS(mmap);
+ssize_t pwrite64(int fd, const void *bytes, size_t size, off_t offset) SAME_AS(pwrite);
+int posix_fallocate64(int fd, off_t offset, off_t size) SAME_AS(posix_fallocate);
+int open64(const char *path, int flags, ...) SAME_AS(open);
+int fcntl64(int fd, int command, ...) SAME_AS(fcntl);
+#endif

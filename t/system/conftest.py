@@ -44,7 +44,7 @@ def site(tmp_path_factory):
 def bare_site(tmp_path_factory):
     """The same without systemd: nothing is its init."""
     for machine in _machine(tmp_path_factory.mktemp("newer"), systemd=False):
-        yield site_on_machine.Site(machine)
+        yield site_on_machine.Site(machine, booted=False)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -96,33 +96,37 @@ def _remove_groups(groups):
                 os.rmdir(path)
 
 
-def _debootstrap(root, packages):
+def _debootstrap(root, packages, suite, arch):
     # With mounts of its own: it makes some in there, and it may be interrupted.
     command = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={packages}",
-               _suite(), str(root), _mirror(_suite())]
+               *([f"--arch={arch}"] if arch else []), suite, str(root), _mirror(suite)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              check=False, timeout=300)
+                              check=False, timeout=900)
     except subprocess.TimeoutExpired:
-        raise CannotBoot("debootstrap has no Debian root after 5 minutes") from None
+        raise CannotBoot("debootstrap has no Debian root after 15 minutes") from None
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines() or ["no reason given"]
         raise CannotBoot(f"debootstrap makes no Debian root: {said[-1]}")
 
 
-def debian_root(packages=PACKAGES):
-    """A bare Debian with some packages, made once and kept below build/."""
-    root = BUILD / f"root-{_suite()}-{zlib.crc32(packages.encode()):08x}"
+def debian_root(packages=PACKAGES, suite=None, more="", prepare=None, arch=""):
+    """A bare Debian with some packages, of this machine's release and architecture or another, made once
+    and kept below build/. `prepare(root)` adds to it what `more` says."""
+    suite = suite or _suite()
+    root = BUILD / f"root-{suite}{arch}-{zlib.crc32((packages + more).encode()):08x}"
     if root.exists():
         return root
     BUILD.mkdir(parents=True, exist_ok=True)
     partial = pathlib.Path(tempfile.mkdtemp(prefix="debootstrap.", dir=BUILD))
     try:
-        _debootstrap(partial, packages)
+        _debootstrap(partial, packages, suite, arch)
+        partial.chmod(0o755)
+        if prepare:
+            prepare(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    partial.chmod(0o755)
     with contextlib.suppress(OSError):  # somebody else's may be there by now
         partial.rename(root)
     return root
@@ -134,16 +138,17 @@ def missing_tools():
 
 
 class Machine:
-    """`systemd` False: nothing is its init, so that init scripts have their say."""
+    """`systemd` False: nothing is its init, so that init scripts have their say. `make_root` gives
+    another root than this release's."""
 
-    def __init__(self, systemd=True):
+    def __init__(self, systemd=True, make_root=debian_root):
         self._systemd = systemd
         if os.geteuid() != 0:
             raise CannotBoot("not root")
         if missing_tools():
             raise CannotBoot("no " + ", no ".join(missing_tools()))
         _own_mounts()
-        lower = debian_root()
+        lower = make_root()
         self._directory = pathlib.Path(tempfile.mkdtemp(prefix="machine-", dir=BUILD))
         self.root = self._directory / "root"
         self.console = self._directory.with_name(self._directory.name + ".console")
@@ -217,12 +222,15 @@ class Machine:
         state = self.run("systemctl", "is-system-running", check=False).stdout.strip()
         return state in ("running", "degraded")
 
+    def inside(self, *command):
+        """The command that runs this one in the machine, as its root."""
+        return ["nsenter", "-t", str(self.leader), "-a", "env", "-i", f"PATH={PATH}", "LC_ALL=C",
+                "DEBIAN_FRONTEND=noninteractive", *map(str, command)]
+
     def run(self, *command, check=True, timeout=120):
         """Runs a command in the machine, as its root."""
-        done = subprocess.run(
-            ["nsenter", "-t", str(self.leader), "-a", "env", "-i", f"PATH={PATH}", "LC_ALL=C",
-             "DEBIAN_FRONTEND=noninteractive", *map(str, command)],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(self.inside(*command), stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=timeout, check=False)
         if check and done.returncode:
             raise AssertionError(f"{command} exited with {done.returncode}\n{done.stdout}"
                                  f"{done.stderr}")

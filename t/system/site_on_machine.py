@@ -11,8 +11,11 @@ RUN = "/run/lingerd"
 
 
 class Site:
-    def __init__(self, machine):
+    """`booted`: systemd is its init, so apache2 is a service of it; else it is told by apache2ctl."""
+
+    def __init__(self, machine, booted=True):
         self.machine = machine
+        self.booted = booted
         self.machine.enter_network()
 
     def debs(self, pattern):
@@ -32,15 +35,36 @@ class Site:
             if other != mpm:
                 self.machine.run("a2dismod", "-q", "-f", f"mpm_{other}")
         self.machine.run("a2enmod", "-q", f"mpm_{mpm}")
-        self.machine.run("systemctl", "reset-failed", "apache2")  # of its limit of restarts
-        self.machine.run("systemctl", "restart", "apache2")
+        if self.booted:
+            self.machine.run("systemctl", "reset-failed", "apache2")  # of its limit of restarts
+        self.httpd("restart")
         assert f"{mpm}" in self.status()["ServerMPM"].lower()
+
+    def httpd(self, action):
+        """start, stop, restart or reload."""
+        if self.booted:
+            self.machine.run("systemctl", action, "apache2")
+            return
+        # Debian's apache2ctl, also called by its init script, insists on systemd's doing it.
+        words = {"reload": ["graceful"], "restart": ["stop", "start"]}.get(action, [action])
+        for word in words:
+            self.machine.run("env", "APACHE_STARTED_BY_SYSTEMD=true", "apache2ctl", word)
+
+    @contextlib.contextmanager
+    def configured(self, text):
+        """httpd with these lines more."""
+        conf = self.machine.root / "etc/apache2/conf-enabled/more.conf"
+        conf.write_text(text)
+        self.httpd("reload")
+        yield
+        conf.unlink()
+        self.httpd("reload")
 
     def put(self, name, content):
         (self.machine.root / "var/www/html" / name).write_bytes(content)
 
     def status(self):
-        """server-status?auto; asked anew while apache2 restarts."""
+        """server-status?auto; asked again while apache2 restarts."""
         def ask():
             with contextlib.suppress(OSError, AssertionError):
                 code, body = clients.fetch(80, "/server-status?auto")

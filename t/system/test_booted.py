@@ -4,17 +4,18 @@ and each test goes on from where the one before has left it."""
 import contextlib
 import pathlib
 import resource
+import threading
 
 import pytest
 from harness import clients
-from harness.keepalive import KeepAlive
 from harness.waiting import wait_equal, wait_until
 
 import machine
+import visits
 from load import Load
 from site_on_machine import RUN, SERVICE, SOCKET
+from visits import PAGE
 
-PAGE = b"".join(b"%08d" % i for i in range(8192))  # 64 KB, no two stretches alike
 CLIENTS = 100
 LINGERING = min(5000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 4)
 
@@ -143,47 +144,16 @@ def test_restart_carries_what_lingers(site):
         site.wait_pid(other_than=pid)
 
 
-@contextlib.contextmanager
-def _configured(site, text):
-    conf = site.machine.root / "etc/apache2/conf-enabled/more.conf"
-    conf.write_text(text)
-    site.machine.run("systemctl", "reload", "apache2")
-    yield
-    conf.unlink()
-    site.machine.run("systemctl", "reload", "apache2")
-
-
 def test_idle_connections_wait_in_lingerd(site):
     """Would catch a sandbox in which lingerd can't give a connection back (its system calls, /proc, who
     it is to httpd), and a restart of either that loses one."""
-    site.use_mpm("prefork")
-    site.wait_up()
-    with _configured(site, "LingerKeepAlive On\nKeepAliveTimeout 300\n"), \
-            contextlib.ExitStack() as stack:
-        kept = [stack.enter_context(KeepAlive(80)) for _ in range(CLIENTS)]
-        for before in ((), ("restart", SERVICE), ("reload", "apache2")):
-            if before:
-                site.machine.run("systemctl", *before)
-            for client in kept:
-                assert client.ask("/page")[::2] == (200, PAGE)
-            wait_until(lambda: site.counter("LingerParked") >= CLIENTS,
-                       lambda: f"they wait in lingerd: {site.status()}")
-        status = site.status()
-        assert status["LingerReturned"] >= 2 * CLIENTS
-        assert status["LingerReturnFailed"] == status["LingerReturnsRefused"] == 0
-        assert status["Scoreboard"].count("K") < 5
+    visits.idle_connections_wait(site, CLIENTS, (
+        lambda: site.machine.run("systemctl", "restart", SERVICE), lambda: site.httpd("reload")))
 
 
-def test_the_rest_of_a_response_is_delivered(site, mpm):
+def test_the_rest_of_a_response_is_delivered(site, mpm):  # pylint: disable=unused-argument
     """Would catch a sandbox in which lingerd can't read or write what it is to deliver."""
-    site.put("large", PAGE * 200)
-    with _configured(site, "LingerOffload On\n"), contextlib.ExitStack() as stack:
-        before = site.counter("LingerDelivered")
-        slow = stack.enter_context(clients.stalled_reader(80, "/large"))
-        wait_until(lambda: site.counter("LingerOffloadPending") >= 1,
-                   lambda: f"a delivery is under way: {site.status()}")
-        assert clients.split(clients.read_to_fin(slow)) == (200, PAGE * 200)
-        wait_equal(lambda: site.counter("LingerDelivered"), before + 1, "delivered")
+    visits.rest_is_delivered(site)
 
 
 def test_reload(site, loaded):
@@ -221,13 +191,49 @@ def test_hung_daemon_is_replaced(site, mpm, loaded):
     site.machine.run("systemctl", "restart", SERVICE)
 
 
+def test_restart_with_a_mistake_in_the_configuration(site):
+    """Would catch a typo that costs every socket: the next lingerd goes on with what the old one had, says
+    so, and takes the mended file by a reload."""
+    config = site.machine.root / "etc/lingerd/lingerd.conf"
+    shipped = config.read_text()
+    with site.lingering(100):
+        pid = site.wait_pid()
+        config.write_text("max-time = never\n")
+        site.machine.run("systemctl", "restart", SERVICE)
+        site.wait_pid(other_than=pid)
+        assert "lingerd.conf:1: max-time: 'never' is not a whole number" in site.journal()
+        assert "Runs with its old configuration" in site.machine.show(SERVICE, "StatusText")["StatusText"]
+        config.write_text(shipped)
+        site.machine.run("systemctl", "reload", SERVICE)
+        wait_equal(lambda: site.machine.show(SERVICE, "StatusText")["StatusText"], "", "STATUS=")
+
+
+def test_a_store_without_room(site):
+    """FileDescriptorStoreMax=0: would catch an end that counts as success, with nobody holding anything."""
+    site.drop_in(SERVICE, "[Service]\nFileDescriptorStoreMax=0\n")
+    with clients.stalled_reader(80, "/page") as client:
+        wait_until(lambda: site.counter("LingerQueue") >= 1, "the hand-off")
+        restart = threading.Thread(target=site.machine.run, args=("systemctl", "restart", SERVICE))
+        restart.start()
+        wait_until(lambda: "it takes nothing; the unit needs FileDescriptorStoreMax=" in site.journal(),
+                   "it says so")
+        response, was_reset = clients.truncation_check(client, pause=0.001)
+    restart.join()
+    assert not was_reset
+    assert clients.split(response) == (200, PAGE)
+    site.drop_in(SERVICE, "")
+    site.machine.run("systemctl", "restart", SERVICE)
+    site.wait_up()
+
+
 def test_bad_configuration_is_final_and_told(site, loaded):
-    """A daemon that can't start says why, stays down instead of trying for ever, and costs no client
-    anything; with the mistake mended it starts by one command."""
+    """A daemon that can't start, and has inherited nothing, says why, stays down instead of trying for
+    ever, and costs no client anything; with the mistake mended it starts by one command."""
     config = site.machine.root / "etc/lingerd/lingerd.conf"
     shipped = config.read_text()
     config.write_text("max-time = never\n")
-    assert site.machine.run("systemctl", "restart", SERVICE, check=False).returncode != 0
+    site.machine.run("systemctl", "stop", SOCKET, SERVICE)
+    site.machine.run("systemctl", "start", SOCKET)
     wait_equal(lambda: site.active(SOCKET), "failed", "the socket unit")
     assert "lingerd.conf:1: max-time: 'never' is not a whole number" in site.journal()
     wait_until(lambda: "lingerd is down: nobody listens at /run/lingerd/lingerd.sock" in

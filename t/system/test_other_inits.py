@@ -6,16 +6,12 @@ import subprocess
 import pytest
 
 import machine as machines
+import visits
 from harness import clients
 from harness.waiting import wait_equal, wait_until
 
 RUNNING, DEAD, STOPPED = 0, 1, 3
 PIDFILE = "/run/lingerd.pid"
-
-
-def httpd(site, action):
-    """Debian's apache2ctl, also called by its init script, insists on systemd's doing it."""
-    site.machine.run("env", "APACHE_STARTED_BY_SYSTEMD=true", "apache2ctl", action)
 
 
 class Service:
@@ -60,7 +56,7 @@ def test_installation_starts_it(sysv):
 
 
 def test_httpd_hands_over(sysv):
-    httpd(sysv.site, "start")
+    sysv.site.httpd("start")
     assert sysv.site.late_closer()[0] == 200
     sysv.site.wait_up()
     sysv.site.wait_handoffs(1)
@@ -99,16 +95,40 @@ def test_restart_and_reload(sysv):
     pid = sysv.pid()
     assert sysv("reload") == 0
     assert sysv.pid() == pid and sysv.alive(pid)
+    held = []
+
+    def one_lingers():
+        held.append(clients.late_closer(80)[0])
+        return sysv.site.counter("LingerQueue") >= 1
+    wait_until(one_lingers, "a lingering socket")
+    # The same process, another program: what lingers goes on.
+    for action in ("restart", "force-reload", "try-restart"):
+        assert sysv(action) == 0
+        assert sysv.pid() == pid and sysv("status") == RUNNING
+    sysv.site.wait_up()
+    assert sysv.site.counter("LingerQueue") >= 1
+    assert sysv.site.counter("LingerClosedByReset") == 0
+    for client in held:
+        client.close()
+    # Other arguments take a stop and a start.
+    defaults = sysv.machine.root / "etc/default/lingerd"
+    defaults.write_text("DAEMON_ARGS='--max-time 20'\n")
     assert sysv("restart") == 0
     assert sysv.pid() != pid and sysv("status") == RUNNING
-    pid = sysv.pid()
-    assert sysv("force-reload") == 0
-    assert sysv("try-restart") == 0
-    assert sysv.pid() != pid
+    defaults.unlink()
+    assert sysv("restart") == 0
     sysv("stop")
     assert (sysv("reload"), sysv("try-restart"), sysv("status")) == (7, 0, STOPPED)
     sysv("start")
     sysv.site.wait_handoffs(1)
+
+
+def test_what_it_does_for_clients(sysv):
+    """Started by root, which becomes lingerd: would catch a page, a socket or a descriptor that stays
+    root's, and a restart of either that loses a connection."""
+    visits.idle_connections_wait(sysv.site, 20, (
+        lambda: sysv("restart"), lambda: sysv.site.httpd("reload")))
+    visits.rest_is_delivered(sysv.site)
 
 
 def test_dead_daemon(sysv):
@@ -187,7 +207,10 @@ def test_openrc(openrc):
     pid = openrc.pid()
     assert openrc("reload") == 0
     assert openrc("restart") == 0
-    assert openrc.pid() != pid
+    assert openrc.pid() == pid and openrc("status") == RUNNING
     openrc.site.wait_handoffs(1)
+    visits.idle_connections_wait(openrc.site, 20, (
+        lambda: openrc("restart"), lambda: openrc.site.httpd("reload")))
+    visits.rest_is_delivered(openrc.site)
     assert openrc("stop") == 0
     assert openrc("status") == STOPPED

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What one lingerd leaves to the next: all of it comes back, and nothing else is taken for it.
-#include "lingerd/carry.h"
+#include "lingerd/core/carry.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
-#include "lingerd/record.h"
+#include "contract/counters.h"
+#include "contract/record.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 

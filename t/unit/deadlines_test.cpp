@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lingerd/deadlines.h"
+#include "lingerd/core/deadlines.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <random>
 #include <vector>
 
-#include "lingerd/record.h"
+#include "contract/record.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 
@@ -154,6 +157,23 @@ TEST(Deadlines, heads_are_the_longest_armed_of_each_duration) {
   std::vector<SocketId> heads;
   queue.for_each_head([&](SocketId id) { heads.push_back(id); });
   CHECK((heads == std::vector<SocketId>{1, 3}));
+}
+
+TEST(Deadlines, each_owner_has_lists_of_its_own) {
+  queue.arm(1, 1'000, 100, 0);
+  queue.arm(2, 1'000, 50, 3);
+  check_next(2, 1'050);
+  LONGS_EQUAL(1, queue.next_of(0)->id);
+  LONGS_EQUAL(2, queue.next_of(3)->id);
+  CHECK(!queue.next_of(1) && !queue.next_of(200));
+  // One owner's inventions don't round another's durations.
+  for (SocketId id = 10; id < 100; ++id) queue.arm(id, 1'000, 10'000 + id, 3);
+  queue.arm(4, 1'000, 20'001, 0);
+  LONGS_EQUAL(21'001, queue.armed(4)->deadline);
+  queue.arm(2, 1'000, 70, 0);  // it is another's now
+  LONGS_EQUAL(2, queue.next_of(0)->id);
+  queue.disarm(2);
+  LONGS_EQUAL(1, queue.next_of(0)->id);
 }
 
 TEST(Deadlines, agree_with_a_sorted_map_whatever_happens) {

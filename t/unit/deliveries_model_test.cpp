@@ -5,7 +5,8 @@
 // memory than the limit, and books that balance after each step. A failure prints its seed:
 // DELIVERIES_MODEL_SEED=N runs that one alone, DELIVERIES_MODEL_RUNS=N as many of them.
 #include <algorithm>
-#include <cstdlib>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <map>
 #include <optional>
@@ -14,8 +15,16 @@
 #include <utility>
 #include <vector>
 
-#include "lingerd/carry.h"
-#include "lingerd/lingerer.h"
+#include "contract/counters.h"
+#include "contract/record.h"
+#include "lingerd/core/capacity.h"
+#include "lingerd/core/carry.h"
+#include "lingerd/core/deadlines.h"
+#include "lingerd/core/deliveries.h"
+#include "lingerd/core/delivery.h"
+#include "lingerd/core/drain.h"
+#include "lingerd/core/lingerer.h"
+#include "t/unit/model_runs.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 
@@ -46,13 +55,14 @@ struct Socket {
   bool client_closed = false;
   bool watched = false;
   bool writable = false;
+  bool paused = false;  // of that
   std::uint32_t generation = 0;
   std::uint64_t moved_ms = 0;  // lingerd last saw progress
 
   [[nodiscard]] bool delivers() const { return content.has_value(); }
 };
 
-class Kernel final : public SocketOps {
+class Kernel final : public SocketOps, public DeliveryOps {
  public:
   explicit Kernel(const std::uint64_t& now_ms) : now_ms_(now_ms) {}
 
@@ -82,7 +92,17 @@ class Kernel final : public SocketOps {
   void watch_readable_again(SocketId id, std::uint32_t generation) override {
     Socket& socket = at(id);
     if (!socket.writable || socket.generation != generation) trouble = "it wasn't watched so";
-    socket.writable = false;
+    socket.writable = socket.paused = false;
+  }
+  void stop_watching(SocketId id, std::uint32_t generation) override {
+    Socket& socket = at(id);
+    if (!socket.writable || socket.generation != generation) trouble = "it wasn't watched so";
+    socket.paused = true;
+  }
+  void watch_writable_again(SocketId id, std::uint32_t generation) override {
+    Socket& socket = at(id);
+    if (!socket.paused || socket.generation != generation) trouble = "it was watched all the time";
+    socket.paused = false;
   }
   PushResult push(SocketId id, const Content& content) override {
     using enum PushResult::State;
@@ -175,7 +195,7 @@ class Model {
                              std::to_string(step_) + ", " + what_;
     FAIL(text.c_str());
   }
-  [[nodiscard]] std::uint64_t count(DaemonCounter c) const { return lingerer_->counters()[c]; }
+  [[nodiscard]] std::uint64_t count(DaemonCounter c) const { return counters_[c]; }
   [[nodiscard]] std::uint64_t delivering() const {
     return static_cast<std::uint64_t>(
         std::ranges::count_if(kernel_.open, [](const auto& one) { return one.second.delivers(); }));
@@ -195,8 +215,10 @@ class Model {
   }
 
   void begin_lingerd() {
-    lingerer_.emplace(kernel_, max_connections_, kMaxTimeMs);
-    lingerer_->set_offload_limits(kMemoryLimit, 0);
+    capacity_.emplace(counters_, max_connections_);
+    deliveries_.emplace(kernel_, *capacity_, counters_);
+    lingerer_.emplace(kernel_, *deliveries_, *capacity_, counters_, kMaxTimeMs);
+    deliveries_->set_limits(kMemoryLimit, 0);
   }
   void take_step();
   void offer();
@@ -215,6 +237,9 @@ class Model {
   std::uint64_t now_ms_ = 0;
   std::uint32_t max_connections_ = 0;
   Kernel kernel_{now_ms_};
+  DaemonCounters counters_;
+  std::optional<Capacity> capacity_;
+  std::optional<Deliveries> deliveries_;
   std::optional<Lingerer> lingerer_;
   std::vector<Offer> offers_;
   std::uint64_t begun_ = 0;
@@ -241,7 +266,7 @@ void Model::take_step() {
   what_ = "limits";
   may_lose_ = true;
   max_connections_ = 2 + static_cast<std::uint32_t>(pick(40));
-  lingerer_->set_limits(max_connections_, kMaxTimeMs, now_ns());
+  capacity_->set_limit(max_connections_, now_ns());
 }
 
 void Model::offer() {
@@ -250,8 +275,9 @@ void Model::offer() {
   const std::uint64_t taken = count(kOffloadMemory);
   const std::uint64_t others = delivering() + offers_.size();
   const bool fits = (memory == 0 || taken + memory <= kMemoryLimit) &&
-                    has_room_for_delivery(others, max_connections_);
-  const bool accepted = lingerer_->set_aside(memory, now_ns());
+                    has_room_for_delivery(others, max_connections_) &&
+                    has_share_for_offer(offers_.size(), max_connections_);
+  const bool accepted = deliveries_->set_aside(memory, 1, now_ns());
   expect(accepted == fits, "it accepts what fits, and nothing else");
   if (accepted) {
     offers_.push_back({memory});
@@ -263,10 +289,9 @@ void Model::offer() {
 void Model::begin() {
   what_ = "begin";
   if (offers_.empty()) return;
-  const Offer offer = offers_[pick(offers_.size())];
-  std::erase_if(offers_, [&, done = false](const Offer& one) mutable {
-    return !done && one.memory == offer.memory && (done = true);
-  });
+  const auto chosen = offers_.begin() + static_cast<std::ptrdiff_t>(pick(offers_.size()));
+  const Offer offer = *chosen;
+  offers_.erase(chosen);
   const SocketId id = free_number();
   Socket& socket = kernel_.open[id];
   const SocketId content = free_number();
@@ -283,7 +308,7 @@ void Model::begin() {
   may_lose_ = over_the_share();  // it counts already
   const Handoff handoff{RecordKind::kDeliver, 5'000,         30'000,         now_ns(),
                         socket.first,         socket.length, socket.stall_ms};
-  lingerer_->give_back(offer.memory);
+  deliveries_->give_back(offer.memory, 1);
   lingerer_->arrive_with(id, {content, socket.first, socket.length, offer.memory}, handoff,
                          now_ns());
 }
@@ -291,7 +316,7 @@ void Model::begin() {
 void Model::drop_offer() {
   what_ = "drop an offer";
   if (offers_.empty()) return;
-  lingerer_->give_back(offers_.back().memory);
+  deliveries_->give_back(offers_.back().memory, 1);
   offers_.pop_back();
 }
 
@@ -357,15 +382,17 @@ void Model::restart() {
   what_ = "restart";
   may_lose_ = false;
   CarriedState left;
-  left.counters = lingerer_->counters();
+  left.counters = counters_;
   std::vector<Lingerer::Carried> sockets = lingerer_->carry_out();
   for (const Lingerer::Carried& one : sockets) left.sockets.push_back(one.state);
   CarriedState state;
   expect(decode(encode(left), now_ms_, state) == CarryResult::kOk, "the state came back wrong");
   for (std::size_t i = 0; i < sockets.size(); ++i) sockets[i].state = state.sockets[i];
-  for (auto& [id, socket] : kernel_.open) socket.watched = socket.writable = false;
+  for (auto& [id, socket] : kernel_.open) socket.watched = socket.writable = socket.paused = false;
   begin_lingerd();
-  lingerer_->carry_in(state.counters, std::move(sockets), now_ns());
+  go_on_from(state.counters, counters_);
+  lingerer_->carry_in(std::move(sockets), now_ns());
+  capacity_->make_room(0, now_ns());
 }
 
 void Model::check_ended(const Socket& socket) {
@@ -398,8 +425,8 @@ void Model::check() {
     expect(socket.watched && socket.writable, "it waits for what never comes");
   }
   for (const Offer& offer : offers_) memory += offer.memory;
-  expect(adds_up(lingerer_->counters()), "LingerTotal isn't the queue and every end");
-  expect(deliveries_under_way(lingerer_->counters()) == delivering(), "deliveries under way");
+  expect(adds_up(counters_), "LingerTotal isn't the queue and every end");
+  expect(deliveries_under_way(counters_) == delivering(), "deliveries under way");
   expect(kernel_.contents.size() == delivering(), "a content without its delivery");
   expect(count(kOffloads) == begun_, "LingerOffloads");
   expect(count(kOffloadPending) == pending, "LingerOffloadPending");
@@ -411,22 +438,10 @@ void Model::check() {
   expect(lingerer_->size() == kernel_.open.size(), "it lost or kept a socket");
 }
 
-std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
-constexpr int kSteps = 1'000;
-
 }  // namespace
 
 TEST_GROUP(DeliveriesModel){};
 
 TEST(DeliveriesModel, keeps_every_promise_in_random_lives) {
-  if (std::getenv("DELIVERIES_MODEL_SEED") != nullptr) {
-    Model(number_from("DELIVERIES_MODEL_SEED", 0)).run(kSteps);
-    return;
-  }
-  const std::uint64_t runs = number_from("DELIVERIES_MODEL_RUNS", 300);
-  for (std::uint64_t seed = 1; seed <= runs; ++seed) Model(seed).run(kSteps);
+  run_model<Model>("DELIVERIES");
 }

@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lingerd/delivery.h"
+#include "lingerd/core/delivery.h"
+
+#include <cstdint>
+
+#include "contract/counters.h"
+#include "contract/record.h"
+#include "lingerd/core/deadlines.h"
 
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
@@ -13,9 +19,9 @@ constexpr Handoff kHandoff{RecordKind::kDeliver, 5'000, 30'000, 1, 0, 1'000, 60'
 
 }  // namespace
 
-TEST_GROUP(Deliveries) {
+TEST_GROUP(DeliveryBooks) {
   DaemonCounters counters;
-  Deliveries deliveries{counters};
+  DeliveryBooks deliveries{counters};
 
   Delivery& begin(SocketId id, std::uint64_t left, std::uint64_t memory) {
     return deliveries.begin(id, {100 + id, 0, left, memory}, kHandoff);
@@ -26,7 +32,7 @@ TEST_GROUP(Deliveries) {
   }
 };
 
-TEST(Deliveries, enter_the_counters_when_they_begin) {
+TEST(DeliveryBooks, enter_the_counters_when_they_begin) {
   begin(7, 1'000, 4'096);
   begin(8, 500, 0);
   UNSIGNED_LONGLONGS_EQUAL(2, counters[kOffloads]);
@@ -35,14 +41,14 @@ TEST(Deliveries, enter_the_counters_when_they_begin) {
   LONGS_EQUAL(2, deliveries.size());
 }
 
-TEST(Deliveries, remember_the_linger_behind_them) {
+TEST(DeliveryBooks, remember_the_linger_behind_them) {
   const Delivery& delivery = begin(7, 1'000, 0);
   LONGS_EQUAL(5'000, delivery.idle_ms);
   LONGS_EQUAL(30'000, delivery.cap_ms);
   LONGS_EQUAL(107, delivery.content.id);
 }
 
-TEST(Deliveries, move_on) {
+TEST(DeliveryBooks, move_on) {
   Delivery& delivery = begin(7, 1'000, 4'096);
   deliveries.moved(delivery, 400);
   UNSIGNED_LONGLONGS_EQUAL(400, delivery.content.offset);
@@ -51,7 +57,7 @@ TEST(Deliveries, move_on) {
   UNSIGNED_LONGLONGS_EQUAL(1'000, counters[kOffloadBytes]);
 }
 
-TEST(Deliveries, end_in_one_counter_and_leave_nothing_in_the_gauges) {
+TEST(DeliveryBooks, end_in_one_counter_and_leave_nothing_in_the_gauges) {
   for (const DaemonCounter how : {kDelivered, kDeliveryAborted, kDeliveryTimedOut}) {
     deliveries.moved(begin(7, 1'000, 4'096), 10);
     deliveries.end(7, how);
@@ -62,17 +68,19 @@ TEST(Deliveries, end_in_one_counter_and_leave_nothing_in_the_gauges) {
   UNSIGNED_LONGLONGS_EQUAL(3, counters[kOffloads]);
 }
 
-TEST(Deliveries, that_have_ended_end_no_more) {
+TEST(DeliveryBooks, that_have_ended_end_no_more) {
   begin(7, 1'000, 0);
   deliveries.end(7, kDelivered);
   deliveries.end(7, kDeliveryAborted);
   UNSIGNED_LONGLONGS_EQUAL(0, counters[kDeliveryAborted]);
 }
 
-TEST(Deliveries, of_an_earlier_lingerd_are_counted_once) {
+TEST(DeliveryBooks, of_an_earlier_lingerd_are_counted_once) {
   counters[kOffloads] = 1;
   counters[kOffloadBytes] = 1'000;
-  deliveries.resume(7, {{107, 300, 700, 4'096}, 5'000, 30'000, 800});
+  deliveries.resume(
+      7,
+      {.content = {107, 300, 700, 4'096}, .idle_ms = 5'000, .cap_ms = 30'000, .window_left = 800});
   UNSIGNED_LONGLONGS_EQUAL(1, counters[kOffloads]);
   UNSIGNED_LONGLONGS_EQUAL(1'000, counters[kOffloadBytes]);
   gauges_are(700, 4'096);
@@ -80,11 +88,11 @@ TEST(Deliveries, of_an_earlier_lingerd_are_counted_once) {
   CHECK(deliveries.fast_enough(*deliveries.find(7)));  // 100 bytes in the window before
 }
 
-TEST(Deliveries, are_fast_enough_without_a_minimum) {
+TEST(DeliveryBooks, are_fast_enough_without_a_minimum) {
   CHECK(deliveries.fast_enough(begin(7, 1'000, 0)));
 }
 
-TEST(Deliveries, are_judged_by_each_window_alone) {
+TEST(DeliveryBooks, are_judged_by_each_window_alone) {
   deliveries.set_min_rate(100);  // 1,000 bytes in a window of 10 s
   Delivery& delivery = begin(7, 100'000, 0);
   deliveries.moved(delivery, 1'000);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// --help, the shipped lingerd.conf, the README and the manual say what the code does.
+// --help, the shipped lingerd.conf and docs/install.md say what the code does.
+#include <cstddef>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -8,8 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "lingerd/command_line.h"
-#include "lingerd/options.h"
+#include "base/flags.h"
+#include "lingerd/start/command_line.h"
+#include "lingerd/start/options.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 
@@ -52,12 +54,10 @@ TEST(Documents, help_names_every_option_its_value_default_and_text) {
   for (const OptionInfo& info : kOptionInfo) {
     std::string entry = "--" + std::string(info.key);
     if (!info.value.empty()) entry += " " + std::string(info.value);
-    entry += " " + std::string(info.help);
-    if (!info.default_value.empty()) entry += " Default: " + std::string(info.default_value) + ".";
+    entry += " " + describe(info);
     CHECK_TEXT(mentions(help, entry), entry.c_str());
   }
-  for (const char* flag :
-       {"--config FILE", "--takeover", "--check-config", "--version", "--help"}) {
+  for (const char* flag : {"--config FILE", "--check-config", "--version", "--help"}) {
     CHECK_TEXT(mentions(help, flag), flag);
   }
   CHECK(mentions(help, kDefaultConfigPath));
@@ -94,17 +94,17 @@ TEST(Documents, the_shipped_file_shows_every_key_with_its_default) {
   }
 }
 
-// A row of the README's table: | `--key VALUE` | default | … |
-TEST(Documents, the_readme_has_every_option_with_its_default) {
-  const auto readme = read_text("README.md");
-  CHECK_TEXT(readme.has_value(), "README.md: run this test in the source directory");
+// A row of its table: | `--key VALUE` | default | … |
+TEST(Documents, the_installation_guide_has_every_option_with_its_default) {
+  const auto guide = read_text("docs/install.md");
+  CHECK_TEXT(guide.has_value(), "docs/install.md: run this test in the source directory");
   for (const OptionInfo& info : kOptionInfo) {
     std::string cell = "| `--" + std::string(info.key);
     if (!info.value.empty()) cell += " " + std::string(info.value);
     cell += "` |";
-    const auto found = readme->find(cell);
-    CHECK_TEXT(found != readme->npos, cell.c_str());
-    const std::string row = readme->substr(found, readme->find('\n', found) - found);
+    const auto found = guide->find(cell);
+    CHECK_TEXT(found != guide->npos, cell.c_str());
+    const std::string row = guide->substr(found, guide->find('\n', found) - found);
     const std::string stated = "`" + std::string(info.default_value) + "`";
     CHECK_TEXT(info.default_value.empty() || info.value.empty() || mentions(row, stated),
                row.c_str());

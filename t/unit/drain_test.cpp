@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lingerd/drain.h"
+#include "lingerd/core/drain.h"
 
-#include "lingerd/log_limiter.h"
+#include <cstdint>
+
+#include "base/log_limiter.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 

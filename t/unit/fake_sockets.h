@@ -3,14 +3,20 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <map>
 #include <set>
 #include <vector>
 
-#include "lingerd/lingerer.h"
+#include "lingerd/core/deadlines.h"
+#include "lingerd/core/deliveries.h"
+#include "lingerd/core/delivery.h"
+#include "lingerd/core/drain.h"
+#include "lingerd/core/lingerer.h"
 
-class FakeSockets : public lingerd::SocketOps {
+class FakeSockets : public lingerd::SocketOps, public lingerd::DeliveryOps {
  public:
   using State = lingerd::DrainResult::State;
 
@@ -74,6 +80,18 @@ class FakeSockets : public lingerd::SocketOps {
     if (!socket) return;
     wrong_use_ = wrong_use_ || !socket->writable_watched || socket->generation != generation;
     socket->writable_watched = false;
+  }
+  void stop_watching(lingerd::SocketId id, std::uint32_t generation) override {
+    Socket* socket = find(id);
+    if (!socket) return;
+    wrong_use_ = wrong_use_ || !socket->writable_watched || socket->generation != generation;
+    socket->writable_watched = false;
+  }
+  void watch_writable_again(lingerd::SocketId id, std::uint32_t generation) override {
+    Socket* socket = find(id);
+    if (!socket) return;
+    wrong_use_ = wrong_use_ || socket->writable_watched || socket->generation != generation;
+    socket->writable_watched = true;
   }
   lingerd::PushResult push(lingerd::SocketId id, const lingerd::Content& content) override {
     using enum lingerd::PushResult::State;

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // What lingerctl prints, and what its check decides.
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
-#include "lingerd/lingerctl_check.h"
-#include "lingerd/lingerctl_text.h"
+#include "contract/counters.h"
+#include "contract/stats_page.h"
+#include "contract/stats_reader.h"
+#include "lingerctl/check.h"
+#include "lingerctl/text.h"
+#include "report/report.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 

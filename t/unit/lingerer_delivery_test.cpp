@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the lingerer does with a socket that comes with the rest of a response.
-#include "lingerd/lingerer.h"
+#include "lingerd/core/lingerer.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "contract/counters.h"
+#include "contract/record.h"
+#include "lingerd/core/capacity.h"
+#include "lingerd/core/deadlines.h"
+#include "lingerd/core/deliveries.h"
+#include "lingerd/core/delivery.h"
 #include "t/unit/fake_sockets.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
@@ -30,7 +38,11 @@ constexpr std::uint64_t kMemory = 1 << 20;
 // Time is in milliseconds since kStart.
 TEST_GROUP(LingererDelivery) {
   FakeSockets sockets;
-  std::optional<Lingerer> lingerer{std::in_place, sockets, kLimit, kMaxTime};
+  DaemonCounters counters;
+  std::optional<Capacity> capacity{std::in_place, counters, kLimit};
+  std::optional<Deliveries> deliveries{std::in_place, sockets, *capacity, counters};
+  std::optional<Lingerer> lingerer{std::in_place, sockets,  *deliveries,
+                                   *capacity,     counters, kMaxTime};
 
   static std::uint64_t at(std::uint64_t ms) {
     return kStart + ms * kMs;
@@ -56,11 +68,12 @@ TEST_GROUP(LingererDelivery) {
   template <typename Lose>
   void hand_over(std::uint64_t ms, Lose lose) {
     std::vector<Lingerer::Carried> state = lingerer->carry_out();
-    const DaemonCounters counters = lingerer->counters();
     for (const Lingerer::Carried& one : state) sockets[one.id].watched = false;
     lose(state);
-    lingerer.emplace(sockets, kLimit, kMaxTime);
-    lingerer->carry_in(counters, std::move(state), at(ms));
+    capacity.emplace(counters, kLimit);
+    deliveries.emplace(sockets, *capacity, counters);
+    lingerer.emplace(sockets, *deliveries, *capacity, counters, kMaxTime);
+    lingerer->carry_in(std::move(state), at(ms));
   }
   void hand_over(std::uint64_t ms) {
     hand_over(ms, [](auto&) {});
@@ -69,7 +82,7 @@ TEST_GROUP(LingererDelivery) {
     lingerer->expire(at(ms), kAll);
   }
   std::uint64_t count(DaemonCounter counter) const {
-    return lingerer->counters()[counter];
+    return counters[counter];
   }
   std::uint64_t under_way() const {
     return count(kOffloads) - count(kDelivered) - count(kDeliveryAborted) -
@@ -78,7 +91,7 @@ TEST_GROUP(LingererDelivery) {
 
   void teardown() override {
     CHECK(!sockets.wrong_use());
-    CHECK(adds_up(lingerer->counters()));
+    CHECK(adds_up(counters));
     LONGS_EQUAL(sockets.open_count(), lingerer->size());
     UNSIGNED_LONGLONGS_EQUAL(sockets.contents(), under_way());
     lingerer->end_all(at(10'000'000));
@@ -88,10 +101,36 @@ TEST_GROUP(LingererDelivery) {
     LONGS_EQUAL(0, count(kOffloadMemory));
     LONGS_EQUAL(0, sockets.contents());
     CHECK(!lingerer->next_deadline());
-    CHECK(adds_up(lingerer->counters()));
+    CHECK(adds_up(counters));
     CHECK(!sockets.wrong_use());
   }
 };
+
+// The kernel says that it takes data, and has no memory for them.
+TEST(LingererDelivery, rests_when_a_writable_socket_takes_nothing) {
+  arrive_with(5, 1000, 0);
+  CHECK(sockets[5].writable_watched);  // a full socket is the usual case
+  takes(5, 0, 10);
+  CHECK(!sockets[5].writable_watched);
+  lingerer->expire(at(109), kAll);
+  CHECK(!sockets[5].writable_watched);
+  LONGS_EQUAL((kStart + 110 * kMs) / kMs, *lingerer->next_deadline());
+  lingerer->expire(at(110), kAll);
+  CHECK(sockets[5].writable_watched);
+  takes(5, 400, 111);
+  CHECK(sockets[5].writable_watched);
+  LONGS_EQUAL(400, sockets[5].taken);
+  CHECK(!sockets.wrong_use());
+}
+
+TEST(LingererDelivery, ends_while_it_rests) {
+  arrive_with(5, 1000, 0);
+  takes(5, 0, 10);
+  lingerer->expire(at(kStall), kAll);
+  CHECK(!sockets.is_open(5));
+  CHECK(!lingerer->next_deadline());
+  CHECK(!sockets.wrong_use());
+}
 
 TEST(LingererDelivery, sends_the_rest_then_FIN_then_lingers) {
   arrive_with(7, 1'000, 0);
@@ -165,7 +204,7 @@ TEST(LingererDelivery, has_moved_when_the_client_acknowledges_what_the_kernel_ho
 }
 
 TEST(LingererDelivery, ends_when_it_is_slower_than_the_minimum) {
-  lingerer->set_offload_limits(kMemory, 100);
+  deliveries->set_limits(kMemory, 100);
   arrive_with(7, 100'000, 0);
   arrive_with(8, 100'000, 0);
   for (std::uint64_t ms = 1'000; ms < kRateWindowMs; ms += 1'000) {
@@ -226,7 +265,11 @@ TEST(LingererDelivery, takes_two_descriptors_and_is_evicted_last) {
   CHECK(!sockets.is_open(8) && !sockets.is_open(9));
   LONGS_EQUAL(2, count(kEvicted));
   LONGS_EQUAL(0, count(kDeliveryAborted));
-  arrive(12, 5'002);  // only deliveries are left: the one that has stood still for longest
+  arrive(12, 5'002);  // only deliveries are left: each would be a response lost
+  CHECK(sockets.is_open(7) && sockets.is_open(10) && sockets.is_open(11));
+  CHECK(!sockets.is_open(12));
+  LONGS_EQUAL(3, count(kEvicted));
+  capacity->set_limit(4, at(5'003));  // the one that has stood still for longest
   CHECK(!sockets.is_open(7));
   LONGS_EQUAL(1, count(kDeliveryAborted));
 }
@@ -262,6 +305,20 @@ TEST(LingererDelivery, whose_stall_had_begun_doesnt_begin_anew) {
   expire(kStall - 1);
   CHECK(sockets.is_open(7));
   expire(kStall);
+  CHECK(!sockets.is_open(7));
+  LONGS_EQUAL(1, count(kDeliveryTimedOut));
+}
+
+// A FIN that isn't sent yet isn't what is unsent.
+TEST(LingererDelivery, whose_client_takes_the_kernels_last_byte_has_all_its_time_again) {
+  sockets[7].unsent = 1;
+  arrive_with(7, 1'000, 0);
+  for (std::uint64_t ms = 0; ms < kStall; ms += 500) expire(ms);
+  hand_over(kStall - 10);
+  sockets[7].unsent = 0;
+  for (std::uint64_t ms = kStall; ms < 2 * kStall - 10; ms += 500) expire(ms);
+  CHECK(sockets.is_open(7));
+  expire(2 * kStall + 500);
   CHECK(!sockets.is_open(7));
   LONGS_EQUAL(1, count(kDeliveryTimedOut));
 }

@@ -4,7 +4,8 @@
 // the books must balance. A failure prints its seed: LINGERER_MODEL_SEED=N runs that one alone,
 // LINGERER_MODEL_RUNS=N as many of them.
 #include <algorithm>
-#include <cstdlib>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <map>
 #include <optional>
@@ -13,8 +14,17 @@
 #include <utility>
 #include <vector>
 
-#include "lingerd/carry.h"
-#include "lingerd/lingerer.h"
+#include "contract/counters.h"
+#include "contract/record.h"
+#include "lingerd/core/capacity.h"
+#include "lingerd/core/carry.h"
+#include "lingerd/core/deadlines.h"
+#include "lingerd/core/deliveries.h"
+#include "lingerd/core/drain.h"
+#include "lingerd/core/lingerer.h"
+#include "lingerd/core/shares.h"
+#include "t/unit/model_runs.h"
+#include "t/unit/no_deliveries.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 
@@ -45,6 +55,7 @@ struct Socket {
   bool watched = false;
   std::uint32_t generation = 0;
 
+  Shares::User user = 0;  // of the peer
   std::uint64_t started_ms = 0;
   std::uint32_t cap_ms = 0;
   std::uint32_t idle_ms = 0;
@@ -151,7 +162,9 @@ class Model {
     many_durations_ = pick(8) == 0;
     max_connections_ = 1 + static_cast<std::uint32_t>(pick(60));
     now_ms_ = 1'000'000 + pick(1'000'000);
-    lingerer_.emplace(kernel_, max_connections_, max_time_ms_);
+    capacity_.emplace(counters_, max_connections_);
+    deliveries_.emplace(no_deliveries_, *capacity_, counters_);
+    lingerer_.emplace(kernel_, *deliveries_, *capacity_, counters_, max_time_ms_);
     expected_[kQueueLimit] = max_connections_;
   }
 
@@ -186,6 +199,7 @@ class Model {
   [[nodiscard]] DaemonCounter expected_end(SocketId id, const Socket& socket) const;
   [[nodiscard]] DaemonCounter expected_way_to_give_up(const Socket& socket) const;
   void check_given_up(SocketId id, Socket socket, DaemonCounter how) const;
+  void check_holds_most(const Socket& socket) const;
   void check_counters();
 
   std::uint64_t seed_;
@@ -195,10 +209,15 @@ class Model {
   std::uint32_t max_time_ms_ = kMaxTimeMs;
   bool many_durations_ = false;  // more than lingerd keeps exactly
   Kernel kernel_{now_ms_};
+  DaemonCounters counters_;
+  std::optional<Capacity> capacity_;
+  NoDeliveries no_deliveries_;
+  std::optional<Deliveries> deliveries_;
   std::optional<Lingerer> lingerer_;
   DaemonCounters expected_;
   Operation operation_ = Operation::kArrive;
   std::optional<SocketId> arriving_;
+  Shares::User arriving_user_ = 0;
   std::vector<std::pair<SocketId, std::uint32_t>> gone_;  // the latest, with their generation
   int step_ = 0;
 };
@@ -240,7 +259,11 @@ void Model::arrive() {
   // Mostly a moment ago; now and then what a hostile peer makes up.
   handoff.handed_off_ns = pick(20) == 0 ? random_() : now_ns() - pick(3 * kMilli);
 
+  static constexpr Shares::User kUsers[] = {33, 33, 33, 1'000, 4'711};
+  handoff.user = kUsers[pick(std::size(kUsers))];
+
   Socket socket;
+  socket.user = handoff.user;
   socket.idle_ms = std::min(handoff.idle_ms, max_time_ms_);
   socket.cap_ms = std::min(handoff.cap_ms, max_time_ms_);
   socket.started_ms = std::clamp(handoff.handed_off_ns / kMilli, now_ms_ - max_time_ms_, now_ms_);
@@ -254,13 +277,14 @@ void Model::arrive() {
   // back. Who is evicted for this one goes first, so its deadline counts no more.
   kernel_.open.emplace(id, socket);
   arriving_ = id;
+  arriving_user_ = socket.user;
   lingerer_->arrive(id, handoff, now_ns(), pick(2) == 0);
   const auto it = kernel_.open.find(id);
   if (it == kernel_.open.end()) return;
   std::uint64_t& deadline = it->second.cap_deadline_ms;
   deadline = socket.started_ms + socket.cap_ms;
   for (const auto& [other, one] : kernel_.open) {
-    if (other != id && one.cap_ms == socket.cap_ms && !many_durations_) {
+    if (other != id && one.user == socket.user && one.cap_ms == socket.cap_ms && !many_durations_) {
       deadline = std::max(deadline, one.cap_deadline_ms);
     }
   }
@@ -342,7 +366,8 @@ void Model::change_limits() {
   static constexpr std::uint32_t kTimes[] = {1'000, 10'000, kMaxTimeMs};
   max_connections_ = 1 + static_cast<std::uint32_t>(pick(60));
   max_time_ms_ = kTimes[pick(std::size(kTimes))];
-  lingerer_->set_limits(max_connections_, max_time_ms_, now_ns());
+  lingerer_->set_max_time(max_time_ms_);
+  capacity_->set_limit(max_connections_, now_ns());
   expected_[kQueueLimit] = max_connections_;
 }
 
@@ -353,7 +378,7 @@ void Model::restart() {
   check();
   operation_ = Operation::kRestart;
   CarriedState left;
-  left.counters = lingerer_->counters();
+  left.counters = counters_;
   std::vector<SocketId> ids;
   for (const auto& [id, socket, content] : lingerer_->carry_out()) {
     ids.push_back(id);
@@ -367,8 +392,12 @@ void Model::restart() {
   kernel_.watched = 0;
   kernel_.restarting = true;
   gone_.clear();  // so is the epoll instance that could report them
-  lingerer_.emplace(kernel_, max_connections_, max_time_ms_);
-  lingerer_->carry_in(state.counters, std::move(sockets), now_ns());
+  capacity_.emplace(counters_, max_connections_);
+  deliveries_.emplace(no_deliveries_, *capacity_, counters_);
+  lingerer_.emplace(kernel_, *deliveries_, *capacity_, counters_, max_time_ms_);
+  go_on_from(state.counters, counters_);
+  lingerer_->carry_in(std::move(sockets), now_ns());
+  capacity_->make_room(0, now_ns());
   kernel_.restarting = false;
 }
 
@@ -440,23 +469,42 @@ void Model::check_given_up(SocketId id, Socket socket, DaemonCounter how) const 
     expect(socket.bytes == 0, "its client has sent something");
   } else if (operation_ == Operation::kSettle || id == arriving_) {
     expect(socket.refuses_watch, "it was evicted although there was room");
-  } else if (how == kEvicted && !many_durations_) {
+  } else if (how == kEvicted && operation_ != Operation::kRestart) {
+    check_holds_most(socket);
+    if (many_durations_) return;
     // What it sent was taken when its fate was sealed.
     if (socket.last_look_took) socket.alive_ms = socket.alive_before_ms;
     for (const auto& [other, one] : kernel_.open) {
       // Known exactly of those that take nothing, and that wait in no list with those that do: a
       // quarter of the shortest times is a millisecond, too.
-      if (other == arriving_ || (one.watched && (one.taking() || one.idle_ms == 1))) continue;
+      if (other == arriving_ || one.user != socket.user ||
+          (one.watched && (one.taking() || one.idle_ms == 1)))
+        continue;
       expect(socket.ends_by() <= one.ends_by(), "another one would have ended before the evicted");
     }
   }
 }
 
+// Its user had as much as any other when it had to go, who has arrived included; now one fewer.
+void Model::check_holds_most(const Socket& socket) const {
+  std::map<Shares::User, std::size_t> held;
+  if (arriving_ && !kernel_.open.contains(*arriving_)) ++held[arriving_user_];
+  for (const auto& [other, one] : kernel_.open) ++held[one.user];
+  for (const auto& [user, count] : held) {
+    const auto own = held.find(socket.user);
+    expect((own == held.end() ? 0 : own->second) + 1 >= count, "another user holds more");
+  }
+}
+
 void Model::check_counters() {
-  const DaemonCounters& counters = lingerer_->counters();
+  const DaemonCounters& counters = counters_;
   expected_[kQueuePeak] = kernel_.peak;
   expected_[kDrainedBytes] = kernel_.drained;
   expected_[kRescued] = kernel_.rescued;
+  expect(counters[kOverShare] <=
+             counters[kEvicted] + counters[kClosedByClient] + counters[kClosedByReset],
+         "more over their share than have ended");
+  expected_[kOverShare] = counters[kOverShare];
   expect(adds_up(counters), "LingerTotal isn't the queue and every end");
   if (many_durations_) {
     // Which of two deadlines came first depends on how they were rounded.
@@ -475,22 +523,10 @@ void Model::check_counters() {
   }
 }
 
-std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
-constexpr int kSteps = 1'000;
-
 }  // namespace
 
 TEST_GROUP(LingererModel){};
 
 TEST(LingererModel, keeps_every_promise_in_random_lives) {
-  if (std::getenv("LINGERER_MODEL_SEED") != nullptr) {
-    Model(number_from("LINGERER_MODEL_SEED", 0)).run(kSteps);
-    return;
-  }
-  const std::uint64_t runs = number_from("LINGERER_MODEL_RUNS", 300);
-  for (std::uint64_t seed = 1; seed <= runs; ++seed) Model(seed).run(kSteps);
+  run_model<Model>("LINGERER");
 }

@@ -1,10 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lingerd/lingerer.h"
+#include "lingerd/core/lingerer.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <map>
 #include <random>
 #include <vector>
 
+#include "contract/counters.h"
+#include "contract/record.h"
+#include "lingerd/core/capacity.h"
+#include "lingerd/core/deadlines.h"
+#include "lingerd/core/deliveries.h"
+#include "lingerd/core/drain.h"
 #include "t/unit/fake_sockets.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
@@ -27,7 +35,10 @@ constexpr std::size_t kAll = 1'000;
 // Time is in milliseconds since kStart.
 TEST_GROUP(Lingerer) {
   FakeSockets sockets;
-  Lingerer lingerer{sockets, kLimit, kMaxTime};
+  DaemonCounters counters;
+  Capacity capacity{counters, kLimit};
+  Deliveries deliveries{sockets, capacity, counters};
+  Lingerer lingerer{sockets, deliveries, capacity, counters, kMaxTime};
 
   static std::uint64_t at(std::uint64_t ms) {
     return kStart + ms * kMs;
@@ -47,12 +58,12 @@ TEST_GROUP(Lingerer) {
     lingerer.expire(at(ms), kAll);
   }
   std::uint64_t count(DaemonCounter counter) const {
-    return lingerer.counters()[counter];
+    return counters[counter];
   }
 
   void teardown() override {
     CHECK(!sockets.wrong_use());
-    CHECK(adds_up(lingerer.counters()));
+    CHECK(adds_up(counters));
     LONGS_EQUAL(sockets.open_count(), lingerer.size());
     lingerer.end_all(at(10'000'000));
     LONGS_EQUAL(0, lingerer.size());
@@ -60,7 +71,7 @@ TEST_GROUP(Lingerer) {
     LONGS_EQUAL(0, sockets.open_count());
     CHECK(!lingerer.next_deadline());
     UNSIGNED_LONGLONGS_EQUAL(0, lingerer.oldest_ns());
-    CHECK(adds_up(lingerer.counters()));
+    CHECK(adds_up(counters));
     CHECK(!sockets.wrong_use());
   }
 };
@@ -329,12 +340,12 @@ TEST(Lingerer, counts_fresh_ones_towards_the_limit) {
 
 TEST(Lingerer, a_lower_limit_evicts_at_once) {
   for (SocketId id = 1; id <= 5; ++id) arrive(id, id);
-  lingerer.set_limits(2, kMaxTime, at(10));
+  capacity.set_limit(2, at(10));
   LONGS_EQUAL(2, lingerer.size());
   CHECK(sockets.is_open(4) && sockets.is_open(5));
   LONGS_EQUAL(3, count(kEvicted));
   LONGS_EQUAL(2, count(kQueueLimit));
-  lingerer.set_limits(3, kMaxTime, at(10));
+  capacity.set_limit(3, at(10));
   arrive(9, 11);
   LONGS_EQUAL(3, lingerer.size());
 }
@@ -381,12 +392,6 @@ TEST(Lingerer, knows_the_oldest) {
   UNSIGNED_LONGLONGS_EQUAL(at(20), lingerer.oldest_ns());
 }
 
-TEST(Lingerer, counts_rejects_of_the_intake) {
-  lingerer.count_rejected();
-  LONGS_EQUAL(1, count(kRejected));
-  LONGS_EQUAL(0, count(kTotal));
-}
-
 // Whatever comes in whatever order: the sums hold, each socket is closed once, none outlives its
 // limits.
 TEST(Lingerer, keeps_its_books_through_anything) {
@@ -431,7 +436,7 @@ TEST(Lingerer, keeps_its_books_through_anything) {
         break;
     }
     expire(now);
-    CHECK(adds_up(lingerer.counters()));
+    CHECK(adds_up(counters));
     CHECK(lingerer.size() <= kLimit);
     LONGS_EQUAL(sockets.open_count(), lingerer.size());
     // A late start waits with the one before it, at most a step's distance.

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "mod_linger/obstacle.h"
+#include "mod_linger/link/obstacle.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
 
 #include <CppUTest/TestHarness.h>
 
@@ -22,6 +26,39 @@ TEST(Obstacle, a_full_queue_or_no_resources_is_busy) {
 TEST(Obstacle, permissions_are_denied) {
   CHECK(obstacle_of(EACCES) == Obstacle::kDenied);
   CHECK(obstacle_of(EPERM) == Obstacle::kDenied);
+  CHECK(obstacle_of(EAFNOSUPPORT) == Obstacle::kDenied);
+}
+
+TEST(Obstacle, a_closed_descriptor_says_nothing_of_lingerd) {
+  CHECK(obstacle_of(EBADF) == Obstacle::kRefused);
+}
+
+TEST(Obstacle, each_is_said_in_its_own_words) {
+  STRCMP_EQUAL("nothing", words_of(Obstacle::kNone).brief);
+  STRCMP_CONTAINS("down", words_of(Obstacle::kDown).brief);
+  STRCMP_CONTAINS("version", words_of(Obstacle::kOtherVersion).brief);
+  STRCMP_CONTAINS("busy", words_of(Obstacle::kBusy).brief);
+  STRCMP_CONTAINS("not answered", words_of(Obstacle::kGreeting).brief);
+  STRCMP_CONTAINS("denied", words_of(Obstacle::kDenied).brief);
+  STRCMP_CONTAINS("refused", words_of(Obstacle::kRefused).brief);
+}
+
+TEST(Obstacle, a_warning_takes_the_path_and_the_reason) {
+  for (const auto obstacle :
+       {Obstacle::kDown, Obstacle::kOtherVersion, Obstacle::kBusy, Obstacle::kDenied}) {
+    const std::string_view warning = words_of(obstacle).warning;
+    int formats = 0;
+    for (std::size_t at = 0; (at = warning.find('%', at)) != warning.npos; ++at) {
+      CHECK_EQUAL('s', warning.at(at + 1));
+      ++formats;
+    }
+    LONGS_EQUAL(2, formats);
+    CHECK(*words_of(obstacle).last_hand_off != '\0');
+  }
+  for (const auto obstacle : {Obstacle::kNone, Obstacle::kGreeting, Obstacle::kRefused}) {
+    CHECK(words_of(obstacle).warning == nullptr);
+    STRCMP_EQUAL("", words_of(obstacle).last_hand_off);
+  }
 }
 
 TEST_GROUP(Backoff){};

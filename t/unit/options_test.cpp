@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lingerd/options.h"
+#include "lingerd/start/options.h"
 
+#include "lingerd/core/settings.h"
+
+#include <cstdint>
 #include <string>
 #include <vector>
 
-#include "lingerd/record.h"
+#include "base/unix_limits.h"
+#include "contract/record.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 
@@ -160,8 +164,7 @@ TEST(Options, pidfile_is_an_absolute_path) {
 }
 
 TEST(Options, that_dont_exist_are_named) {
-  for (const char* key :
-       {"max_time", "Max-Time", "config", "takeover", "check-config", "version", "help"}) {
+  for (const char* key : {"max_time", "Max-Time", "config", "check-config", "version", "help"}) {
     check_refused(key, "1",
                   "--" + std::string(key) + ": there is no such option; lingerd --help lists them");
   }
@@ -238,11 +241,11 @@ TEST(ConfigFile, remembers_where_each_line_was) {
 TEST_GROUP(DescriptorShares){};
 
 TEST(DescriptorShares, keep_a_reserve_that_grows_with_the_limit) {
-  LONGS_EQUAL(64 - 32, most_connections(64));
-  LONGS_EQUAL(1024 - 32, most_connections(1024));
-  LONGS_EQUAL(19'375, most_connections(20'000));
-  LONGS_EQUAL(65'536 - 2'048, most_connections(65'536));
-  LONGS_EQUAL(524'288 - 8'192, most_connections(524'288));
+  LONGS_EQUAL(640 - 32 - 32 - 2 * 253, most_connections(640));
+  LONGS_EQUAL(1024 - 32 - 32 - 2 * 253, most_connections(1024));
+  LONGS_EQUAL(19'375 - 32 - 2 * 4 * 253, most_connections(20'000));
+  LONGS_EQUAL(65'536 - 2'048 - 32 - 2 * 16 * 253, most_connections(65'536));
+  LONGS_EQUAL(524'288 - 8'192 - 32 - 2 * 16 * 253, most_connections(524'288));
 }
 
 TEST(DescriptorShares, stop_at_a_million_sockets) {
@@ -253,10 +256,11 @@ TEST(DescriptorShares, stop_at_a_million_sockets) {
 }
 
 TEST(DescriptorShares, give_peers_what_is_left) {
-  LONGS_EQUAL(19'375, share_descriptors(20'000, {}).max_connections);
+  LONGS_EQUAL(17'319, share_descriptors(20'000, {}).max_connections);
+  LONGS_EQUAL(4, share_descriptors(20'000, {}).batch);
   LONGS_EQUAL(625 - 16, share_descriptors(20'000, {}).max_peers);
   LONGS_EQUAL(10'000, share_descriptors(20'000, 10'000).max_connections);
-  LONGS_EQUAL(10'000 - 16, share_descriptors(20'000, 10'000).max_peers);
+  LONGS_EQUAL(10'000 - 16 - 2'056, share_descriptors(20'000, 10'000).max_peers);
 }
 
 TEST(DescriptorShares, fit_under_every_limit_that_lingerd_starts_with) {
@@ -264,7 +268,11 @@ TEST(DescriptorShares, fit_under_every_limit_that_lingerd_starts_with) {
     const DescriptorShares shares = share_descriptors(nofile, {});
     CHECK(shares.max_connections >= 1);
     CHECK(shares.max_peers >= 8);
-    CHECK(shares.max_connections + shares.max_peers + 16 <= nofile);
+    // All that is held, all that waits to be closed, and all that a batch may bring.
+    CHECK(shares.max_connections + shares.max_peers + 16 + shares.unwanted +
+              shares.batch * lingerd::kMostInMessage <=
+          nofile);
+    CHECK(shares.unwanted >= shares.batch * lingerd::kMostInMessage);
   }
 }
 
@@ -300,4 +308,29 @@ TEST(ChangedUntilRestart, is_silent_about_what_it_can) {
   after.max_time = 5;
   after.allow_users = {"x"};
   CHECK(changed_until_restart(before, after).empty());
+}
+
+// What a successor gets, in case its own configuration doesn't do.
+TEST(Options, as_a_file_say_the_same) {
+  Options options;
+  options.socket = "/tmp/other.sock";
+  options.socket_mode = 0600;
+  options.socket_group = "33";
+  options.user = "lingerd";
+  options.max_connections = 77;
+  options.max_time = 9;
+  options.offload_memory = 12345;
+  options.min_rate = 100;
+  options.allow_users = {"1", "www-data"};
+  options.daemon = true;
+  options.pidfile = "/run/l.pid";
+  for (const Options& each : {Options{}, options}) {
+    const std::string text = as_config(each);
+    check_options(combine(parse_config(text, "x").assignments, {}), each);
+  }
+  const std::string text = as_config(options);
+  for (const OptionInfo& info : kOptionInfo) {
+    CHECK_TEXT(("\n" + text).find("\n" + std::string(info.key) + " = ") != std::string::npos,
+               std::string(info.key).c_str());
+  }
 }

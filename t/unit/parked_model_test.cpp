@@ -4,17 +4,26 @@
 // restarts. After each step the books must balance. A failure prints its seed:
 // PARKED_MODEL_SEED=N runs that one alone, PARKED_MODEL_RUNS=N as many of them.
 #include <algorithm>
-#include <cstdlib>
+#include <cstddef>
+#include <cstdint>
 #include <iterator>
 #include <map>
 #include <optional>
 #include <random>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "lingerd/carry.h"
-#include "lingerd/parked.h"
+#include "contract/counters.h"
+#include "contract/record.h"
+#include "lingerd/core/capacity.h"
+#include "lingerd/core/carry.h"
+#include "lingerd/core/deadlines.h"
+#include "lingerd/core/parked.h"
+#include "lingerd/core/return_lines.h"
+#include "lingerd/core/shares.h"
+#include "t/unit/model_runs.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 
@@ -24,8 +33,9 @@ using enum DaemonCounter;
 namespace {
 
 constexpr std::uint64_t kMilli = 1'000'000;
-constexpr std::uint64_t kLongestRetry = 64;
+constexpr std::uint64_t kLongestRetry = ReturnLines::kLongestRetryMs;
 constexpr AddressId kListeners = 4;
+constexpr std::uint32_t kNoLimit = 1'000'000;
 
 // A connection as the kernel and the client have it, and what the reference knows of its stay.
 struct Client {
@@ -33,22 +43,32 @@ struct Client {
   bool closed = false;  // FIN
   bool reset = false;
   bool refuses_watch = false;
+  bool home = false;        // the guard has sent it
+  bool claimed = false;     // from the guard
   std::uint32_t armed = 0;  // generation; 0: epoll says nothing
 
   AddressId address = 0;
+  Shares::User user = 0;  // of the peer
   Return state;
   std::uint32_t idle_ms = 0;
   std::uint32_t cap_ms = 0;
   std::uint64_t arrived_ms = 0;
   std::uint64_t deadline_ms = 0;
-  std::optional<std::uint64_t> returning_ms;  // since
-  std::uint64_t tried_ms = 0;
+  std::optional<std::uint64_t> returning_ms;  // since; it is in line then
+  std::uint64_t place = 0;                    // in that line
 
   [[nodiscard]] bool asks() const { return bytes && !reset; }
   [[nodiscard]] bool gone() const { return reset || (closed && !bytes); }
 };
 
 enum class Way { kFree, kFull, kGone };
+
+// What the reference knows of a line.
+struct Line {
+  std::uint64_t tried_ms = 0;
+  std::uint64_t refused_ms = 0;
+  std::uint64_t taken_ms = 0;
+};
 enum class End { kReturned, kClosed, kLingers };
 
 class World final : public ParkOps {
@@ -63,41 +83,98 @@ class World final : public ParkOps {
     client.armed = generation;
     return true;
   }
+  // Who is seen to have a request tries at once, or joins the line if there is one.
   Peek peek(SocketId id) override {
-    const Client& client = at(id, "peek");
+    Client& client = at(id, "peek");
+    if (client.asks() && !client.returning_ms && first_in_line(client.address)) line_up(client);
     return client.gone() ? Peek::kClosed : client.bytes ? Peek::kBytes : Peek::kNothing;
   }
   SendBack send_back(SocketId id, AddressId to, const Return& back) override {
     Client& client = at(id, "send_back");
     if (!client.asks()) trouble = "sent back without a request";
+    if (!client.claimed) trouble = "sent back though the guard may have done so";
     if (to != client.address) trouble = "sent to another httpd";
     if (back.keepalives != client.state.keepalives ||
-        back.keepalive_ms != client.state.keepalive_ms ||
+        back.keepalive_ms != client.state.keepalive_ms || back.tag != client.state.tag ||
         back.parked_ns != (now_ms_ - client.arrived_ms) * kMilli) {
       trouble = "came back as somebody else";
     }
-    client.tried_ms = now_ms_;
+    const std::optional<SocketId> first = first_in_line(to);
+    if (first && *first != id) trouble = "overtook who has waited for longer";
+    Line& line = lines[to];
+    line.tried_ms = now_ms_;
     switch (ways[to]) {
-      case Way::kFree: sent_ = id; return SendBack::kSent;
+      case Way::kFree:
+        sent_ = id;
+        line.taken_ms = now_ms_;
+        line.refused_ms = 0;
+        return SendBack::kSent;
       case Way::kGone: return SendBack::kGone;
       case Way::kFull: break;
     }
-    if (!client.returning_ms) client.returning_ms = now_ms_;
+    if (!client.returning_ms) {
+      line_up(client);
+    } else if (line.refused_ms == now_ms_ && !may_give_up(client)) {
+      trouble = "tried again at once where the queue is full";
+    }
+    line.refused_ms = may_give_up(client) ? 0 : now_ms_;  // given up, it lets the next one try
     return SendBack::kLater;
   }
-  void close(SocketId id) override { end(id, sent_ == id ? End::kReturned : End::kClosed); }
+  void close(SocketId id) override {
+    const Client& client = at(id, "close");
+    if (!client.home && !client.claimed) trouble = "closed while the guard may be sending it";
+    end(id, sent_ == id || client.home ? End::kReturned : End::kClosed);
+  }
   void linger(SocketId id, const Handoff& handoff, std::uint64_t) override {
     const Client& client = at(id, "linger");
+    if (!client.claimed) trouble = "ended while the guard may be sending it";
     if (handoff.idle_ms != client.idle_ms || handoff.cap_ms != client.cap_ms ||
-        handoff.handed_off_ns / kMilli != now_ms_) {
+        handoff.handed_off_ns / kMilli != now_ms_ || handoff.user != client.user) {
       trouble = "lingers by other times than its own";
     }
     end(id, End::kLingers);
   }
+  bool claim(SocketId id) override {
+    Client& client = at(id, "claim");
+    client.claimed = !client.home;
+    return client.claimed;
+  }
+  void give_up(SocketId id) override { at(id, "give_up").claimed = false; }
   void release(AddressId address) override { --users[address]; }
+
+  [[nodiscard]] std::optional<SocketId> first_in_line(AddressId address) const {
+    std::optional<SocketId> first;
+    for (const auto& [id, client] : open) {
+      if (client.address != address || !client.returning_ms) continue;
+      if (!first || client.place < open.at(*first).place) first = id;
+    }
+    return first;
+  }
+  void line_up(Client& client) {
+    client.returning_ms = now_ms_;
+    client.place = ++places_;
+  }
+  [[nodiscard]] bool may_give_up(const Client& client) const {
+    return client.returning_ms &&
+           now_ms_ - std::max(*client.returning_ms, lines[client.address].taken_ms) >=
+               kReturnLimitMs;
+  }
+
+  // In another lingerd: it knows since when each waits, and nothing of the lines.
+  void start_anew() {
+    std::vector<std::pair<std::uint64_t, SocketId>> waiting;
+    for (auto& [id, client] : open) {
+      client.armed = 0;
+      if (client.returning_ms) waiting.emplace_back(*client.returning_ms, id);
+    }
+    std::ranges::sort(waiting);
+    for (const auto& [since, id] : waiting) open.at(id).place = ++places_;
+    std::ranges::fill(lines, Line{now_ms_, 0, now_ms_});
+  }
 
   std::map<SocketId, Client> open;
   std::map<AddressId, std::int64_t> users;
+  Line lines[kListeners];
   Way ways[kListeners] = {};
   struct Ended {
     SocketId id;
@@ -122,6 +199,7 @@ class World final : public ParkOps {
     sent_.reset();
   }
   std::optional<SocketId> sent_;
+  std::uint64_t places_ = 0;
   const std::uint64_t& now_ms_;
 };
 
@@ -131,7 +209,8 @@ class Model {
  public:
   explicit Model(std::uint64_t seed) : seed_(seed), random_(seed) {
     now_ms_ = 1'000'000 + pick(1'000'000);
-    parked_.emplace(world_, counters_);
+    capacity_.emplace(counters_, kNoLimit);
+    parked_.emplace(world_, *capacity_, counters_);
   }
 
   void run(int steps) {
@@ -169,12 +248,15 @@ class Model {
   [[nodiscard]] DaemonCounter reason_for(const World::Ended& ended) const;
   [[nodiscard]] DaemonCounter reason_to_part(const Client& client) const;
   void expect_nearest(const Client& client) const;
+  void expect_last(const Client& client) const;
+  void expect_holds_most(const Client& client) const;
 
   std::uint64_t seed_;
   std::mt19937_64 random_;
   std::uint64_t now_ms_ = 0;
   World world_{now_ms_};
   DaemonCounters counters_;
+  std::optional<Capacity> capacity_;
   std::optional<Parked> parked_;
   DaemonCounters expected_;
   Operation operation_ = Operation::kArrive;
@@ -214,6 +296,9 @@ void Model::arrive() {
   handoff.idle_ms = static_cast<std::uint32_t>(1 + pick(5'000));
   handoff.cap_ms = static_cast<std::uint32_t>(1 + pick(30'000));
   handoff.keepalives = static_cast<std::uint32_t>(pick(200));
+  handoff.ticket = random_();
+  static constexpr Shares::User kUsers[] = {33, 33, 33, 1'000, 4'711};
+  handoff.user = kUsers[pick(std::size(kUsers))];
   // Mostly a moment ago; now and then what a hostile peer makes up.
   handoff.handed_off_ns = pick(20) == 0 ? random_() : now_ns() - pick(20 * kMilli);
 
@@ -223,16 +308,18 @@ void Model::arrive() {
   client.reset = pick(20) == 0;
   client.refuses_watch = pick(40) == 0;
   client.address = static_cast<AddressId>(pick(kListeners));
-  client.state = {handoff.keepalives, handoff.stall_ms, 0};
+  client.user = handoff.user;
+  client.state = {handoff.keepalives, handoff.stall_ms, 0, handoff.ticket};
   client.idle_ms = handoff.idle_ms;
   client.cap_ms = handoff.cap_ms;
   client.arrived_ms = now_ms_;
-  const std::uint64_t began =
-      std::clamp(handoff.handed_off_ns / kMilli, now_ms_ - handoff.stall_ms, now_ms_);
+  const std::uint64_t earliest = now_ms_ - std::min<std::uint64_t>(handoff.stall_ms, now_ms_);
+  const std::uint64_t began = std::clamp(handoff.handed_off_ns / kMilli, earliest, now_ms_);
   client.deadline_ms = began + 1 + handoff.stall_ms;
-  // Lists are sorted: who comes early to his own waits for the others of it.
+  // Lists are sorted: one that comes early to its own waits for the others of it.
   for (const auto& [other, one] : world_.open) {
-    if (one.state.keepalive_ms == handoff.stall_ms && !one.returning_ms) {
+    if (one.state.keepalive_ms == handoff.stall_ms && !one.returning_ms &&
+        one.user == handoff.user) {
       client.deadline_ms = std::max(client.deadline_ms, one.deadline_ms);
     }
   }
@@ -247,8 +334,10 @@ void Model::client_acts() {
   if (world_.open.empty()) return;
   const auto which = static_cast<std::ptrdiff_t>(pick(world_.open.size()));
   Client& client = std::next(world_.open.begin(), which)->second;
-  const std::uint64_t dice = pick(10);
-  if (dice < 6) {
+  const std::uint64_t dice = pick(11);
+  if (dice == 10) {
+    client.home = client.asks() && !client.claimed;
+  } else if (dice < 6) {
     client.bytes = client.bytes || !(client.closed || client.reset);
   } else if (dice < 9) {
     client.closed = true;
@@ -303,16 +392,18 @@ void Model::expire() {
   operation_ = Operation::kExpire;
   const std::size_t budget = 1 + pick(5);
   parked_->expire(now_ns(), budget);
-  expect(world_.ends.size() <= budget, "more deadlines at once than allowed");
+  expect(world_.ends.size() <= budget + kReturnsAtOnce, "more at once than allowed");
   parked_->expire(now_ns(), 1'000'000);
   const auto next = parked_->next_deadline();
   expect(!next || *next > now_ms_, "a deadline has come and nothing was done");
   check();
   for (const auto& [id, client] : world_.open) {
     if (client.returning_ms) {
-      expect(client.tried_ms + kLongestRetry >= now_ms_, "a request isn't tried again");
-      expect(*client.returning_ms + kReturnLimitMs + kLongestRetry > now_ms_,
-             "a request waits for longer than its limit");
+      const Line& line = world_.lines[client.address];
+      expect(line.tried_ms + kLongestRetry >= now_ms_, "a line isn't tried again");
+      expect(
+          std::max(*client.returning_ms, line.taken_ms) + kReturnLimitMs + kLongestRetry > now_ms_,
+          "a request waits for longer than its limit");
     } else {
       expect(client.deadline_ms > now_ms_, "it outstays KeepAliveTimeout");
     }
@@ -322,8 +413,9 @@ void Model::expire() {
 void Model::shrink() {
   operation_ = Operation::kShrink;
   const std::size_t most = pick(world_.open.size() + 2);
-  parked_->shrink_to(most, now_ns());
+  capacity_->set_limit(static_cast<std::uint32_t>(most), now_ns());
   expect(parked_->size() <= most, "over the limit");
+  capacity_->set_limit(kNoLimit, now_ns());
 }
 
 // A listener's queue fills up or has room again; or its httpd ends, of which lingerd hears, and
@@ -349,8 +441,10 @@ void Model::way_changes() {
 void Model::restart() {
   operation_ = Operation::kRestart;
   CarriedState left;
-  left.counters = counters_;
   left.addresses = kListeners;
+  (void)parked_->let_go([this](SocketId id) { return world_.open.at(id).home; }, now_ns());
+  check();
+  left.counters = counters_;
   std::vector<Parked::Carried> carried = parked_->carry_out();
   for (Parked::Carried& each : carried) {
     each.state.address = each.address;
@@ -369,12 +463,10 @@ void Model::restart() {
   }
   stale_.clear();
   world_.seen.clear();
-  for (auto& [id, client] : world_.open) {
-    client.armed = 0;
-    client.tried_ms = now_ms_;
-  }
+  world_.start_anew();
   counters_ = state.counters;
-  parked_.emplace(world_, counters_);
+  capacity_.emplace(counters_, kNoLimit);
+  parked_.emplace(world_, *capacity_, counters_);
   parked_->carry_in(std::move(carried), now_ns());
 }
 
@@ -388,7 +480,11 @@ void Model::check() {
     expected_[kWorkerMillisFreed] += now_ms_ - ended.client.arrived_ms;
   }
   world_.ends.clear();
+  expect(operation_ == Operation::kShrink || counters_[kOverShare] == expected_[kOverShare],
+         "a share counted where no room was made");
+  expected_[kOverShare] = counters_[kOverShare];
   expected_[kParked] = world_.open.size();
+  expected_[kQueueLimit] = capacity_->limit();
   expect(parked_->size() == world_.open.size(), "it lost or kept a connection");
   expect(parked_->size() == 0 || parked_->next_deadline(), "one waits without a deadline");
   expect(parks_add_up(counters_), "LingerParkedTotal isn't what is there and every end");
@@ -398,7 +494,10 @@ void Model::check() {
                ", should be " + std::to_string(expected_.array()[i]));
   }
   std::map<AddressId, std::int64_t> users;
-  for (const auto& [id, client] : world_.open) ++users[client.address];
+  for (const auto& [id, client] : world_.open) {
+    ++users[client.address];
+    expect(!client.claimed, "the guard is kept from one that waits");
+  }
   for (const auto& [address, count] : world_.users) {
     expect(count == users[address], "a way back is held by too many or too few");
   }
@@ -415,6 +514,8 @@ DaemonCounter Model::reason_for(const World::Ended& ended) const {
   if (operation_ == Operation::kShrink && (client.returning_ms || !client.gone())) {
     expect(client.returning_ms || !client.bytes, "room was made with a request that could go back");
     if (!client.returning_ms) expect_nearest(client);
+    if (client.returning_ms) expect_last(client);
+    expect_holds_most(client);
     return client.returning_ms ? kReturnFailed : kParkExpired;
   }
   if (operation_ == Operation::kShrink) return kParkExpired;
@@ -429,8 +530,8 @@ DaemonCounter Model::reason_to_part(const Client& client) const {
     return kReturnFailed;
   }
   if (client.asks()) {
-    const bool limit = client.returning_ms && now_ms_ - *client.returning_ms >= kReturnLimitMs;
-    expect(limit || world_.ways[client.address] == Way::kGone, "a request was given up too early");
+    expect(world_.may_give_up(client) || world_.ways[client.address] == Way::kGone,
+           "a request was given up too early");
     return kReturnFailed;
   }
   expect(!client.gone(), "it lingers though its client has gone");
@@ -442,27 +543,33 @@ DaemonCounter Model::reason_to_part(const Client& client) const {
 
 void Model::expect_nearest(const Client& client) const {
   for (const auto& [other, one] : world_.open) {
-    expect(one.returning_ms || client.deadline_ms <= one.deadline_ms,
+    expect(one.user != client.user || one.returning_ms || client.deadline_ms <= one.deadline_ms,
            "another one was nearer to its end");
   }
 }
 
-std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
-  const char* text = std::getenv(variable);
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+void Model::expect_last(const Client& client) const {
+  for (const auto& [other, one] : world_.open) {
+    expect(one.user != client.user || one.address != client.address || !one.returning_ms ||
+               one.place < client.place,
+           "who has waited for longer had to go");
+  }
 }
 
-constexpr int kSteps = 1'000;
+// When the last one of its user had to go that had as much as any other; now it has one fewer.
+void Model::expect_holds_most(const Client& client) const {
+  std::map<Shares::User, std::size_t> held;
+  for (const auto& [other, one] : world_.open) ++held[one.user];
+  for (const auto& [user, count] : held) {
+    const auto own = held.find(client.user);
+    expect((own == held.end() ? 0 : own->second) + 1 >= count, "another user holds more");
+  }
+}
 
 }  // namespace
 
 TEST_GROUP(ParkedModel){};
 
 TEST(ParkedModel, keeps_every_promise_in_random_stays) {
-  if (std::getenv("PARKED_MODEL_SEED") != nullptr) {
-    Model(number_from("PARKED_MODEL_SEED", 0)).run(kSteps);
-    return;
-  }
-  const std::uint64_t runs = number_from("PARKED_MODEL_RUNS", 300);
-  for (std::uint64_t seed = 1; seed <= runs; ++seed) Model(seed).run(kSteps);
+  run_model<Model>("PARKED");
 }

@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lingerd/parked.h"
+#include "lingerd/core/parked.h"
 
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <random>
 #include <set>
 #include <vector>
 
-#include "lingerd/carry.h"
+#include "contract/counters.h"
+#include "contract/record.h"
+#include "lingerd/core/capacity.h"
+#include "lingerd/core/carry.h"
+#include "lingerd/core/deadlines.h"
+#include "lingerd/core/return_lines.h"
+#include "lingerd/core/shares.h"
 
 // CppUTest redefines new: last.
 #include <CppUTest/TestHarness.h>
@@ -33,6 +41,8 @@ struct FakePark final : ParkOps {
   std::set<SocketId> closed;
   std::map<AddressId, int> users;
   SendBack way = SendBack::kSent;
+  int room = 1'000'000;  // in httpd's listen queue, while the way is open
+  int attempts = 0;
   bool refuse_watch = false;
 
   bool watch(SocketId id, std::uint32_t generation, bool) override {
@@ -46,6 +56,8 @@ struct FakePark final : ParkOps {
     return open[id].peek;
   }
   SendBack send_back(SocketId id, AddressId, const Return& back) override {
+    ++attempts;
+    if (way == SendBack::kSent && room-- <= 0) return room = 0, SendBack::kLater;
     if (way == SendBack::kSent) returned[id] = back;
     return way;
   }
@@ -65,17 +77,20 @@ struct FakePark final : ParkOps {
 TEST_GROUP(parked) {
   FakePark ops;
   DaemonCounters counters;
-  Parked parked{ops, counters};
+  Capacity capacity{counters, 1'000'000};
+  Parked parked{ops, capacity, counters};
   std::uint64_t now = 1'000 * kMs;
 
   void park(SocketId id, std::uint32_t timeout_ms = 5'000, AddressId address = 0,
-            std::uint64_t began_ns = 0) {
+            std::uint64_t began_ns = 0, Shares::User user = 0) {
     Handoff handoff;
+    handoff.user = user;
     handoff.kind = RecordKind::kIdle;
     handoff.idle_ms = 2'000;
     handoff.cap_ms = 30'000;
     handoff.stall_ms = timeout_ms;
     handoff.keepalives = 7;
+    handoff.ticket = 0x1234'5678'9abc'def0 + id;
     handoff.handed_off_ns = began_ns != 0 ? began_ns : now;
     ops.open[id] = {};
     ++ops.users[address];
@@ -100,6 +115,7 @@ TEST(parked, a_request_goes_back_with_what_httpd_has_to_know) {
   later(300);
   asks(10);
   LONGS_EQUAL(7, ops.returned[10].keepalives);
+  UNSIGNED_LONGLONGS_EQUAL(0x1234'5678'9abc'def0 + 10, ops.returned[10].tag);
   LONGS_EQUAL(5'000, ops.returned[10].keepalive_ms);
   LONGS_EQUAL(300 * kMs, ops.returned[10].parked_ns);
   CHECK(ops.closed.count(10) == 1);  // our copy of the descriptor
@@ -200,6 +216,72 @@ TEST(parked, retries_come_less_and_less_often) {
   }
 }
 
+TEST(parked, nobody_overtakes_who_waits_for_longer) {
+  for (const SocketId id : {10, 11, 12, 13}) park(id);
+  ops.room = 0;
+  for (const SocketId id : {12, 10, 13}) asks(id);
+  LONGS_EQUAL(1, ops.attempts);  // by the first one, for all of them
+  ops.room = 1;
+  asks(11);  // there would be room, but others were first
+  CHECK(ops.returned.empty());
+  later(1);
+  CHECK(ops.returned.count(12) == 1);
+  for (const SocketId id : {10, 13, 11}) {
+    ops.room = 1;
+    CHECK(ops.returned.count(id) == 0);
+    later(64);
+    CHECK(ops.returned.count(id) == 1);
+  }
+  LONGS_EQUAL(4, counters[kReturned]);
+}
+
+TEST(parked, a_full_queue_holds_up_nobody_elses) {
+  park(10, 5'000, 0);
+  park(11, 5'000, 1);
+  ops.way = ParkOps::SendBack::kLater;
+  asks(10);
+  ops.way = ParkOps::SendBack::kSent;
+  asks(11);
+  CHECK(ops.returned.count(11) == 1);
+}
+
+TEST(parked, a_long_line_costs_one_attempt_at_a_time) {
+  for (SocketId id = 10; id < 5'010; ++id) park(id);
+  ops.room = 0;
+  for (SocketId id = 10; id < 5'010; ++id) asks(id);
+  LONGS_EQUAL(1, ops.attempts);
+  later(64);
+  LONGS_EQUAL(2, ops.attempts);
+  ops.room = 5'000;
+  parked.expire(now + 64 * kMs, 10);
+  LONGS_EQUAL(kReturnsAtOnce, counters[kReturned]);
+  CHECK(*parked.next_deadline() <= now / kMs + 64);  // and goes on at once
+}
+
+// A line that moves is waited in, however long that takes: the last one's turn comes.
+TEST(parked, who_waits_in_a_line_that_moves_isnt_given_up) {
+  for (SocketId id = 10; id < 30; ++id) park(id);
+  ops.room = 0;
+  for (SocketId id = 10; id < 30; ++id) asks(id);
+  for (int i = 0; i < 20; ++i) {
+    for (int second = 0; second < 9; ++second) later(1'000);
+    ops.room = 1;
+    later(1'000);
+  }
+  LONGS_EQUAL(20, counters[kReturned]);
+}
+
+TEST(parked, who_waits_in_line_postpones_no_timeout) {
+  for (SocketId id = 10; id < 1'010; ++id) park(id, 20'000);
+  for (SocketId id = 2'000; id < 2'010; ++id) park(id, 100);
+  ops.room = 0;
+  for (SocketId id = 10; id < 1'010; ++id) asks(id);
+  ops.room = 1'000;
+  now += 101 * kMs;
+  parked.expire(now, 10);
+  LONGS_EQUAL(10, counters[kParkExpired]);
+}
+
 TEST(parked, who_resets_on_the_way_back_is_let_go) {
   park(10);
   ops.way = ParkOps::SendBack::kLater;
@@ -242,14 +324,48 @@ TEST(parked, room_is_made_by_the_nearest_timeout) {
   park(10, 9'000);
   park(11, 1'000);
   park(12, 5'000);
-  parked.shrink_to(2, now);
+  capacity.set_limit(2, now);
   CHECK(ops.closed.count(11) == 1);  // no linger, which takes as much room
   LONGS_EQUAL(1, counters[kParkExpired]);
   ops.open[12].peek = ParkOps::Peek::kBytes;
-  parked.shrink_to(1, now);
+  capacity.set_limit(1, now);
   CHECK(ops.returned.count(12) == 1);
-  parked.shrink_to(0, now);
+  capacity.set_limit(0, now);
   LONGS_EQUAL(0, parked.size());
+}
+
+TEST(parked, room_is_made_by_the_user_that_holds_most) {
+  park(10, 1'000, 0, 0, 33);
+  for (SocketId id = 20; id < 25; ++id) park(id, 9'000, 1, 0, 4711);
+  capacity.set_limit(3, now);
+  CHECK(ops.open.contains(10));  // though it is nearest its timeout
+  LONGS_EQUAL(3, counters[kOverShare]);
+  capacity.set_limit(2, now);  // both have as much then
+  CHECK(ops.open.contains(10));
+  capacity.set_limit(1, now);
+  LONGS_EQUAL(4, counters[kOverShare]);
+}
+
+TEST(parked, room_is_made_in_a_line_by_the_user_that_holds_most) {
+  park(20, 9'000, 0, 0, 4711);
+  park(21, 9'000, 0, 0, 4711);
+  park(10, 9'000, 0, 0, 33);
+  ops.way = ParkOps::SendBack::kLater;
+  for (const SocketId id : {20, 21, 10}) {
+    ops.open[id].peek = ParkOps::Peek::kBytes;
+    parked.ready(id, ops.open[id].generation, now);
+  }
+  capacity.set_limit(2, now);
+  CHECK(!ops.open.contains(21));  // its last, not the line's
+  LONGS_EQUAL(1, counters[kReturnFailed]);
+}
+
+TEST(parked, who_it_came_from_stays_known) {
+  park(10, 5'000, 0, 0, 33);
+  LONGS_EQUAL(33, parked.carry_out()[0].state.user);
+  later(6'000);
+  LONGS_EQUAL(33, ops.lingering[10].user);
+  LONGS_EQUAL(0, capacity.shares().total());
 }
 
 TEST(parked, room_is_made_though_nobody_takes_requests) {
@@ -257,7 +373,7 @@ TEST(parked, room_is_made_though_nobody_takes_requests) {
   park(11);
   ops.way = ParkOps::SendBack::kLater;
   ops.open[10].peek = ops.open[11].peek = ParkOps::Peek::kBytes;
-  parked.shrink_to(0, now);
+  capacity.set_limit(0, now);
   LONGS_EQUAL(0, parked.size());
   LONGS_EQUAL(2, counters[kReturnFailed]);
 }
@@ -298,7 +414,8 @@ TEST(parked, goes_on_in_the_next_lingerd) {
 
   FakePark next_ops;
   DaemonCounters next_counters = arrived.counters;
-  Parked next{next_ops, next_counters};
+  Capacity next_capacity{next_counters, 1'000'000};
+  Parked next{next_ops, next_capacity, next_counters};
   for (std::size_t i = 0; i < carried.size(); ++i) {
     carried[i].state = arrived.parked[i];
     next_ops.open[carried[i].id] = {};
@@ -309,6 +426,7 @@ TEST(parked, goes_on_in_the_next_lingerd) {
   CHECK(next_ops.open[10].armed);
   next.expire(now + kMs, 10);
   LONGS_EQUAL(7, next_ops.returned[11].keepalives);
+  UNSIGNED_LONGLONGS_EQUAL(0x1234'5678'9abc'def0 + 11, next_ops.returned[11].tag);
   next.expire(now + 3'999 * kMs, 10);
   LONGS_EQUAL(1, next_counters[kParked]);
   next.expire(now + 4'001 * kMs, 10);
@@ -320,7 +438,8 @@ TEST(parked, what_got_lost_between_two_has_ended) {
   park(10);
   DaemonCounters next_counters = counters;
   FakePark next_ops;
-  Parked next{next_ops, next_counters};
+  Capacity next_capacity{next_counters, 1'000'000};
+  Parked next{next_ops, next_capacity, next_counters};
   next.carry_in({}, now);
   CHECK(parks_add_up(next_counters));
   LONGS_EQUAL(0, next_counters[kParked]);
@@ -347,13 +466,14 @@ TEST(parked, model) {
     }
     ops.way = static_cast<ParkOps::SendBack>(chance(20) ? 2 : random() % 2);
     if (chance(3)) later(random() % 40);
-    if (chance(200)) parked.shrink_to(random() % 20, now);
+    if (chance(200)) capacity.set_limit(random() % 20, now);
     if (chance(300)) parked.abandon(random() % 3, now);
     CHECK(parks_add_up(counters));
     // Numbers come back.
     while (ops.open.count(next_id % 200) == 1) ++next_id;
   }
   parked.end_all(now);
+  later(kReturnLimitMs + 1'000);
   later(kReturnLimitMs + 1'000);
   ops.way = ParkOps::SendBack::kGone;
   later(1'000);

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "lingerd/record.h"
+#include "contract/record.h"
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
+#include <cstdint>
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "t/unit/bytes.h"
@@ -144,7 +147,7 @@ TEST(Record, of_a_future_version_is_named_so_whatever_its_size) {
 }
 
 TEST(Record, of_an_unknown_kind_is_refused) {
-  for (const std::uint16_t kind : {0, 4, 5, 65535}) {
+  for (const std::uint16_t kind : {0, 3, 6, 65535}) {
     Record record = good_record();
     record.kind = static_cast<RecordKind>(kind);
     check_result(DecodeResult::kUnknownKind, decode_record(record));
@@ -256,16 +259,18 @@ TEST(Greeting, says_its_verdict) {
   CHECK(decoded(greeting) == GreetingResult::kFull);
 }
 
-TEST(Record, of_an_idle_connection_brings_its_count_and_timeout) {
+TEST(Record, of_an_idle_connection_brings_its_count_timeout_and_tag) {
   Record record = good_record();
   record.kind = RecordKind::kIdle;
   record.stall_ms = 15'000;
   record.keepalives = 99;
+  record.ticket = 0x1234'5678'9abc'def0;
   Handoff out;
   check_result(DecodeResult::kOk, decode(bytes_of(record), out));
   CHECK(out.kind == RecordKind::kIdle);
   LONGS_EQUAL(15'000, out.stall_ms);
   LONGS_EQUAL(99, out.keepalives);
+  UNSIGNED_LONGLONGS_EQUAL(0x1234'5678'9abc'def0, out.ticket);
   record.stall_ms = 0;
   check_result(DecodeResult::kBadDuration, decode_record(record));
   record.stall_ms = kMaxDurationMs + 1;
@@ -276,10 +281,11 @@ TEST_GROUP(Return){};
 
 TEST(Return, comes_back_as_it_was_sent) {
   Return out;
-  CHECK(decode(bytes_of(encode(Return{7, 5'000, 123'456})), out));
+  CHECK(decode(bytes_of(encode(Return{7, 5'000, 123'456, 0xfedc'ba98'7654'3210})), out));
   LONGS_EQUAL(7, out.keepalives);
   LONGS_EQUAL(5'000, out.keepalive_ms);
   UNSIGNED_LONGLONGS_EQUAL(123'456, out.parked_ns);
+  UNSIGNED_LONGLONGS_EQUAL(0xfedc'ba98'7654'3210, out.tag);
 }
 
 TEST(Return, is_refused_if_anything_is_wrong_with_it) {
@@ -308,8 +314,8 @@ TEST(Greeting, says_which_kinds_of_records_are_taken) {
   greeting.kinds = kAllKinds;
   std::uint64_t kinds = 0;
   CHECK(decode_greeting(bytes_of(greeting), kinds) == GreetingResult::kWelcome);
-  UNSIGNED_LONGLONGS_EQUAL(std::uint64_t{1} << 1 | std::uint64_t{1} << 2 | std::uint64_t{1} << 3 |
-                               std::uint64_t{1} << 32,
+  UNSIGNED_LONGLONGS_EQUAL(std::uint64_t{1} << 1 | std::uint64_t{1} << 2 | std::uint64_t{1} << 4 |
+                               std::uint64_t{1} << 5 | std::uint64_t{1} << 32,
                            kinds);
   greeting.verdict = Verdict::kDenied;
   kinds = 7;
@@ -340,13 +346,15 @@ TEST(Greeting, that_is_none_is_garbage) {
   }
 }
 
-TEST(Record, that_begins_an_offer_says_which_and_needs_no_more) {
-  const Record record = encode({.kind = RecordKind::kBegin, .ticket = 77});
-  Handoff out = kHandoff;
-  check_result(DecodeResult::kOk, decode(bytes_of(record), out));
-  CHECK(out.kind == RecordKind::kBegin);
-  UNSIGNED_LONGLONGS_EQUAL(77, out.ticket);
-  LONGS_EQUAL(0, out.cap_ms);
+TEST(Record, that_begins_an_offer_or_names_a_way_back_needs_no_more_than_a_ticket) {
+  for (const RecordKind kind : {RecordKind::kBegin, RecordKind::kWayBack}) {
+    const Record record = encode({.kind = kind, .ticket = 77});
+    Handoff out = kHandoff;
+    check_result(DecodeResult::kOk, decode(bytes_of(record), out));
+    CHECK(out.kind == kind);
+    UNSIGNED_LONGLONGS_EQUAL(77, out.ticket);
+    LONGS_EQUAL(0, out.cap_ms);
+  }
 }
 
 TEST(Record, of_a_delivery_has_a_ticket_and_of_a_linger_none) {
@@ -364,7 +372,7 @@ TEST_GROUP(Answer){};
 
 TEST(Answer, comes_back_as_it_was_sent) {
   using enum Acceptance;
-  for (const Acceptance acceptance : {kAccepted, kNoRoom, kUnfit}) {
+  for (const Acceptance acceptance : {kAccepted, kNoRoom, kUnfit, kDenied}) {
     Answer sent;
     sent.acceptance = acceptance;
     sent.ticket = 79;
@@ -383,7 +391,7 @@ TEST(Answer, is_nothing_else) {
   };
   CHECK(refused({.magic = kGreetingMagic, .acceptance = Acceptance::kAccepted}));
   CHECK(refused({.version = 2, .acceptance = Acceptance::kAccepted}));
-  CHECK(refused({.acceptance = static_cast<Acceptance>(3)}));
+  CHECK(refused({.acceptance = static_cast<Acceptance>(4)}));
   const auto whole = bytes_of(Answer{.acceptance = Acceptance::kAccepted});
   for (std::size_t length = 0; length < whole.size(); ++length) {
     const std::vector<std::byte> cut(whole.begin(), whole.begin() + static_cast<long>(length));

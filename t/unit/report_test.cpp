@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // The report's forms: each has every counter, none has a number that isn't known, and none can be
 // broken by what a path or a help text contains.
-#include "lingerd/report.h"
+#include "report/report.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "lingerd/module_ring.h"
-#include "lingerd/report_chart.h"
-#include "lingerd/report_series.h"
-#include "lingerd/report_words.h"
+#include "base/numbers.h"
+#include "contract/counters.h"
+#include "contract/module_ring.h"
+#include "contract/stats_page.h"
+#include "report/chart.h"
+#include "report/series.h"
+#include "report/words.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The reader against files in every state that a lingerd, its death, or somebody else may leave.
-#include "lingerd/stats_reader.h"
+#include "contract/stats_reader.h"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -9,11 +9,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
-#include "lingerd/unique_fd.h"
+#include "base/unique_fd.h"
+#include "contract/counters.h"
+#include "contract/stats_page.h"
+#include "report/report.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 

@@ -1,25 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
 # The real sources that each unit test links, beside itself and runner.cpp.
 
-LINKS_record_test := lingerd/record
+LINKS_record_test := contract/record
 LINKS_counters_test :=
-LINKS_stats_page_test := lingerd/stats_page
-LINKS_options_test := lingerd/options
-LINKS_command_line_test := lingerd/command_line lingerd/options
-LINKS_documents_test := lingerd/command_line lingerd/options
-LINKS_report_test := lingerd/report_auto lingerd/report_chart lingerd/report_html lingerd/report_json \
-                     lingerd/report_metrics lingerd/report_series lingerd/report_words
-LINKS_lingerctl_test := lingerd/lingerctl_check lingerd/lingerctl_text lingerd/report_series \
-                        lingerd/report_words
-LINKS_stats_reader_test := lingerd/stats_reader lingerd/stats_page lingerd/report_words
-LINKS_carry_test := lingerd/carry
-LINKS_deadlines_test := lingerd/deadlines
+LINKS_stats_page_test := contract/stats_page
+LINKS_options_test := lingerd/core/settings lingerd/start/options
+LINKS_command_line_test := lingerd/start/command_line base/flags lingerd/start/options
+LINKS_documents_test := lingerd/start/command_line base/flags lingerd/start/options
+LINKS_report_test := report/auto report/chart report/html report/json \
+                     report/metrics report/series report/words base/numbers
+LINKS_lingerctl_test := lingerctl/check lingerctl/text report/series \
+                        report/words base/numbers
+LINKS_stats_reader_test := contract/stats_reader contract/stats_page base/numbers base/numbers
+LINKS_carry_test := lingerd/core/carry
+LINKS_parcel_test := lingerd/succession/parcel base/fd_passing
+LINKS_deadlines_test := lingerd/core/deadlines
+LINKS_shares_test := lingerd/core/shares
+LINKS_capacity_test := lingerd/core/capacity lingerd/core/shares
 LINKS_drain_test :=
-LINKS_delivery_test := lingerd/delivery
-LINKS_lingerer_test := lingerd/lingerer lingerd/deadlines lingerd/delivery
-LINKS_obstacle_test :=
-LINKS_lingerer_model_test := lingerd/carry lingerd/deadlines lingerd/delivery lingerd/lingerer
-LINKS_parked_test := lingerd/carry lingerd/deadlines lingerd/parked
-LINKS_parked_model_test := lingerd/carry lingerd/deadlines lingerd/parked
-LINKS_lingerer_delivery_test := lingerd/deadlines lingerd/delivery lingerd/lingerer
-LINKS_deliveries_model_test := lingerd/carry lingerd/deadlines lingerd/delivery lingerd/lingerer
+LINKS_delivery_test := lingerd/core/delivery
+LINKS_lingerer_test := lingerd/core/capacity lingerd/core/deadlines lingerd/core/deliveries lingerd/core/delivery lingerd/core/lingerer lingerd/core/lingerer_carry lingerd/core/lingerer_limit lingerd/core/shares
+LINKS_credentials_test :=
+LINKS_obstacle_test := mod_linger/link/obstacle
+LINKS_patience_test :=
+LINKS_lingerer_model_test := lingerd/core/carry lingerd/core/capacity lingerd/core/deadlines lingerd/core/deliveries lingerd/core/delivery lingerd/core/lingerer lingerd/core/lingerer_carry lingerd/core/lingerer_limit lingerd/core/shares
+LINKS_parked_test := lingerd/core/carry lingerd/core/capacity lingerd/core/deadlines lingerd/core/parked lingerd/core/return_lines lingerd/core/shares
+LINKS_parked_model_test := lingerd/core/carry lingerd/core/capacity lingerd/core/deadlines lingerd/core/parked lingerd/core/return_lines lingerd/core/shares
+LINKS_lingerer_delivery_test := lingerd/core/capacity lingerd/core/deadlines lingerd/core/deliveries lingerd/core/delivery lingerd/core/lingerer lingerd/core/lingerer_carry lingerd/core/lingerer_limit lingerd/core/shares
+LINKS_deliveries_model_test := lingerd/core/carry lingerd/core/capacity lingerd/core/deadlines lingerd/core/deliveries lingerd/core/delivery lingerd/core/lingerer lingerd/core/lingerer_carry lingerd/core/lingerer_limit lingerd/core/shares
+LINKS_own_listeners_test := mod_linger/keepalive/endpoint mod_linger/keepalive/own_listeners
+LINKS_return_tag_test := mod_linger/keepalive/return_tag
+# The one that needs APR: its SipHash.
+LIBS_return_tag_test = $(shell apu-1-config --link-ld)
+LINKS_return_listener_test := mod_linger/keepalive/listener_socket base/unix_socket
+LINKS_sender_test := mod_linger/offload/rest_bytes mod_linger/offload/rest mod_linger/offload/sender
+LINKS_file_systems_test := lingerd/io/file_systems

@@ -51,9 +51,14 @@ def _answer(client):
             client.sendall(data)
 
 
-@contextlib.contextmanager
 def backend():
     """Gives the port."""
+    return accepting(_answer, _TIMEOUT)
+
+
+@contextlib.contextmanager
+def accepting(answer, timeout):
+    """Each connection gets a thread that runs answer(client); gives the port."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads = []
 
@@ -61,8 +66,8 @@ def backend():
         with contextlib.suppress(OSError):
             while True:
                 client, _ = listener.accept()
-                client.settimeout(_TIMEOUT)
-                threads.append(threading.Thread(target=_answer, args=(client,), daemon=True))
+                client.settimeout(timeout)
+                threads.append(threading.Thread(target=answer, args=(client,), daemon=True))
                 threads[-1].start()
 
     acceptor = threading.Thread(target=accept, daemon=True)
@@ -74,7 +79,7 @@ def backend():
         listener.close()
         acceptor.join()
         for thread in threads:
-            thread.join(_TIMEOUT)
+            thread.join(timeout)
 
 
 @contextlib.contextmanager

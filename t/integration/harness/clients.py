@@ -13,13 +13,13 @@ class NoResponse(AssertionError):
     """The connection ended without a response's head."""
 
 
-def connect(port, receive_buffer=None, timeout=TIMEOUT):
+def connect(port, receive_buffer=None, timeout=TIMEOUT, address="127.0.0.1"):
     """A connection; a small receive buffer has to be asked for before the handshake."""
-    client = socket.socket()
+    client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     client.settimeout(timeout)
     if receive_buffer:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    client.connect(("127.0.0.1", port))
+    client.connect((address, port))
     return client
 
 
@@ -86,7 +86,9 @@ def reset(client):
 
 def answered(client, timeout):
     """Whether a byte or the end has come within `timeout` seconds."""
-    return bool(select.select([client], [], [], timeout)[0])
+    poll = select.poll()  # select(2) knows no descriptor above 1023
+    poll.register(client, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
 
 
 class Tricklers:

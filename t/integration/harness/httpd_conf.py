@@ -66,13 +66,13 @@ def php_module():
 
 def render(directory, mpm, ports, *, socket_path=None, linger_directives="", workers=4,
            processes=1, modules=(), config="", log_level="notice", keepalive=True,
-           status_off="Linger Off"):
+           status_off="Linger Off", loads_before=""):
     """`ports` maps names to numbers; @name@ in `config` becomes the number, @dir@ the directory.
-    `socket_path` None leaves mod_linger out."""
+    `socket_path` None leaves mod_linger out; `loads_before` are LoadModule lines before its own."""
     loads = _load(f"mpm_{mpm}") + "".join(_load(m) for m in dict.fromkeys(_ALWAYS + tuple(modules)))
     linger = _linger(mpm, socket_path, linger_directives) if socket_path else ""
     text = f"""\
-{loads}{linger}
+{loads}{loads_before}{linger}
 ServerRoot "@dir@"
 ServerName localhost
 PidFile run/httpd.pid

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sites with LingerKeepAlive, and clients that keep their connection."""
 import contextlib
+import os
+import time
 
 from harness import clients, logs
 from harness.waiting import wait_equal, wait_until
@@ -18,8 +20,8 @@ def site(box, mpm, *lingerd_arguments, directives="", config="", **options):
 class KeepAlive:
     """A connection that asks again and again."""
 
-    def __init__(self, port):
-        self.socket = clients.connect(port)
+    def __init__(self, port, receive_buffer=None, address="127.0.0.1"):
+        self.socket = clients.connect(port, receive_buffer, address=address)
         self.received = bytearray()
 
     def __enter__(self):
@@ -73,6 +75,20 @@ def wait_parked(lingerd, count, total=0):
     wait_until(parked, lambda: f"{count} are parked, {total} times: {lingerd.counters()}")
 
 
+def wait_parks_at_all(httpd, lingerd):
+    """Until a connection is parked and comes back. A child of before, or one that doesn't know yet that
+    lingerd is there, may serve the first ones."""
+    def parks():
+        before = lingerd.counters()["LingerReturned"]
+        with KeepAlive(httpd.port) as client:
+            assert client.ask()[0] == 200
+            time.sleep(0.1)  # a client that thinks
+            assert client.ask()[0] == 200
+        return lingerd.counters()["LingerReturned"] > before
+
+    wait_until(parks, "idle connections are parked, and come back")
+
+
 def wait_parks(lingerd, count):
     """So many times so far, whether they are still parked or not."""
     wait_until(lambda: lingerd.counters()["LingerParkedTotal"] >= count,
@@ -93,3 +109,14 @@ def parks_add_up(counters):
     return counters["LingerParkedTotal"] == sum(counters[key] for key in (
         "LingerParked", "LingerReturned", "LingerParkExpired", "LingerParkClosedByClient",
         "LingerReturnFailed"))
+
+
+def listener_of(httpd):
+    """The path of httpd's Unix listener by the kernel's account; None: there is none."""
+    inodes = {os.readlink(f"/proc/{httpd.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{httpd.pid}/fd")}
+    with open("/proc/net/unix", encoding="ascii") as table:
+        for line in table.readlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[6]}]" in inodes and fields[3] == "00010000" and len(fields) > 7:
+                return fields[7]
+    return None

@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private lingerd. It may be a sanitized one: its reports fail the test."""
 import contextlib
+import fcntl
 import os
+import resource
 import signal
+import struct
 import subprocess
+import time
 
 from harness import places, proc, stats
 from harness.logs import LogFile, sanitizer_lines
@@ -32,7 +36,8 @@ def run_lingerd(*arguments, env=None, timeout=30):
 
 
 class Lingerd:
-    def __init__(self, directory, *arguments, name="lingerd", mode="0666", env=None, start=True):
+    def __init__(self, directory, *arguments, name="lingerd", mode="0666", env=None, start=True,
+                 nofile=None):
         self.directory = directory
         self.socket_path = directory / f"{name}.sock"
         self.stats_path = directory / f"{name}.sock.stats"
@@ -41,6 +46,7 @@ class Lingerd:
         self.allowed_lines = []
         self.pid = None
         self._env = env
+        self._nofile = nofile  # its descriptor limit
         self._process = None
         self._killed = False
         if start:
@@ -52,22 +58,14 @@ class Lingerd:
             self._process = subprocess.Popen(
                 [str(places.LINGERD), *self.arguments, *more], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, env=environment(env or self._env), start_new_session=True,
-                preexec_fn=proc.end_with_us)
+                preexec_fn=self._before_exec)
         self.pid = self._process.pid
         wait_until(self._ready, lambda: "lingerd is ready\n" + self.log.tail())
 
-    def take_over(self):
-        """Another process follows this one, which must end by itself."""
-        before = self._process
-        self.start("--takeover")
-        assert before.wait(30) == 0, self.log.tail()
-
-    def exit_of_successor(self, env=None):
-        """Status of one that can't take over; this one goes on."""
-        with open(self.log.path, "ab") as log:
-            return subprocess.run([str(places.LINGERD), *self.arguments, "--takeover"],
-                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=60,
-                                  env=environment(env or self._env), check=False).returncode
+    def _before_exec(self):
+        proc.end_with_us()
+        if self._nofile:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (self._nofile, self._nofile))
 
     def _ready(self):
         if self._process.poll() is not None:
@@ -78,6 +76,11 @@ class Lingerd:
                 and page["heartbeat_ns"])
 
     def counters(self):
+        """The page as it is after the turn in which lingerd did what the test has just seen: it is
+        written at a turn's end."""
+        at_most = time.monotonic() + 1  # one that is stopped, or busy all the time
+        while not proc.waits_for_events(self.pid) and time.monotonic() < at_most:
+            time.sleep(0.001)
         page = stats.read_page(self.stats_path)
         assert page is not None, "there is no stats page"
         return page
@@ -108,10 +111,21 @@ class Lingerd:
     def wait(self, timeout=30):
         return self._process.wait(timeout)
 
-    def kill(self):
+    def kill(self, *, helpers_end=True):
         self._killed = True
         os.kill(self.pid, signal.SIGKILL)
         self._process.wait(30)
+        # What helps lingerd ends a moment later, and has the page's lock until then.
+        if not helpers_end:
+            return
+        with contextlib.suppress(FileNotFoundError), open(self.stats_path, "rb") as page:
+            wait_until(lambda: self._unlocked(page), "the stats page is let go of")
+
+    @staticmethod
+    def _unlocked(page):
+        query = struct.pack("hh4xqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
+        kind, *_ = struct.unpack("hh4xqqi4x", fcntl.fcntl(page, fcntl.F_OFD_GETLK, query))
+        return kind == fcntl.F_UNLCK
 
     def restart(self):
         problems = self.stop()
@@ -129,6 +143,9 @@ class Lingerd:
         if self._process.returncode and not self._killed:
             problems.append(f"lingerd exited with {self._process.returncode}")
         problems += sanitizer_lines(self.log.text())
+        # Its closer ends after it, unless it ended in an orderly way.
+        with contextlib.suppress(AssertionError):
+            wait_until(lambda: not proc.session_members(self.pid), "none is left", deadline=10)
         problems += [f"left over: {pid} {proc.cmdline(pid)}"
                      for pid in proc.session_members(self.pid)]
         self._process = None

@@ -39,6 +39,7 @@ Alias /sendfile/ "@dir@/www/"
 def site(box, mpm, *lingerd_arguments, directives="", modules=(), config="", **options):
     """(httpd with LingerOffload On and a TLS port, lingerd)"""
     certificate = tls.make_certificate(box.directory)
+    prepare = options.pop("prepare", None)  # is called with the httpd before it starts
     cgi = "cgi" if mpm == "prefork" else "cgid"
     httpd, lingerd = box.site(
         mpm, *lingerd_arguments, ports=("tls", *options.pop("ports", ())), start=False,
@@ -50,6 +51,8 @@ def site(box, mpm, *lingerd_arguments, directives="", modules=(), config="", **o
     script.chmod(0o755)
     (httpd.directory / "www" / "page.shtml").write_text(
         'before <!--#include virtual="/4m.bin" --> after\n')
+    if prepare:
+        prepare(httpd)
     httpd.start()
     return httpd, lingerd
 
@@ -72,6 +75,12 @@ class Reader:
 
     def __exit__(self, *_):
         self.socket.close()
+
+    def send(self, data):
+        if self._tls:
+            self._tls.send(data)
+        else:
+            self.socket.sendall(data)
 
     def read(self, size=65536):
         return self._tls.read(size) if self._tls else self.socket.recv(size)

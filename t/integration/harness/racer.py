@@ -8,8 +8,8 @@ Every request that was sent ends in one of ENDS, those under way at the end of t
 ok       the whole answer to this request came, and nothing else
 late     a FIN and no byte of an answer, for a request that may have crossed the server's FIN: it went out
          KeepAliveTimeout or more after the one before it. The server can't have begun to wait before
-         that one was sent, nor can it close earlier than KeepAliveTimeout after it began; so whoever
-         asks sooner, by the client's own clock, must get an answer. What comes later, browsers send
+         that one was sent, nor can it close earlier than KeepAliveTimeout after it began; so a client
+         that asks sooner, by the client's own clock, must get an answer. What comes later, browsers send
          again by a new connection, and so does this client
 fin      the same for any other request, the first of a connection among them
 reset    an RST, whenever it comes: before an answer, or while the connection is idle

@@ -2,6 +2,7 @@
 """Speaks to lingerd as an httpd child does, from the words of record.h alone: what two programs
 must agree on, written down a second time."""
 import array
+import contextlib
 import functools
 import os
 import socket
@@ -13,9 +14,9 @@ MAGIC, GREETING_MAGIC, ANSWER_MAGIC = 0x4C4E4752, 0x4C4E4759, 0x4C4E4741
 _RECORD = struct.Struct("=IHHHHIIIQQQIIQ")
 _GREETING = struct.Struct("=IHHQ")
 WELCOME, DENIED, FULL = 0, 1, 2
-LINGER, DELIVER, IDLE, BEGIN = 1, 2, 3, 32
-ALL_KINDS = 1 << LINGER | 1 << DELIVER | 1 << IDLE | 1 << BEGIN
-ACCEPTED, NO_ROOM, UNFIT = 0, 1, 2
+LINGER, DELIVER, IDLE, WAY_BACK, BEGIN = 1, 2, 4, 5, 32
+ALL_KINDS = 1 << LINGER | 1 << DELIVER | 1 << IDLE | 1 << WAY_BACK | 1 << BEGIN
+ACCEPTED, NO_ROOM, UNFIT, REFUSED = 0, 1, 2, 3
 
 
 def record(idle_ms=60_000, cap_ms=60_000, *, magic=MAGIC, version=1, size=_RECORD.size, kind=1,
@@ -42,6 +43,32 @@ def tcp_pair():
         client = socket.create_connection(listener.getsockname())
         server, _ = listener.accept()
     client.settimeout(60)
+    return client, server
+
+
+LINGER_AN_HOUR = struct.pack("ii", 1, 3600)
+
+
+def fill(client, server):
+    """The client takes nothing more, and the server's end, nonblocking from now on, has unsent data."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    server.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            server.send(bytes(100_000))
+
+
+def full_pair():
+    """(client, server): the client takes nothing, and the server's end has unsent data."""
+    client, server = tcp_pair()
+    fill(client, server)
+    return client, server
+
+
+def clinging_socket():
+    """(client, server): closing the server's end takes an hour, or the client."""
+    client, server = full_pair()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_AN_HOUR)
     return client, server
 
 
@@ -78,6 +105,11 @@ class Child:
                   [server_end, *([content] if content is not None else []), *more])
         return self.answer(ticket)
 
+    def announce(self, way, *, ticket=0):
+        """What lingerd says to this way back."""
+        self.send(record(kind=WAY_BACK, ticket=ticket), [way] if way is not None else [])
+        return self.answer(ticket)
+
     def begin(self, ticket=0):
         self.send(record(kind=BEGIN, ticket=ticket))
 
@@ -97,3 +129,11 @@ class Child:
         client, server = tcp_pair()
         self.hand_off(server, **fields)
         return client
+
+
+@contextlib.contextmanager
+def welcomed(lingerd):
+    """A child that lingerd has let in."""
+    with Child(lingerd.socket_path) as child:
+        assert child.greeting() == WELCOME
+        yield child

@@ -3,7 +3,7 @@
 unexpected log lines, processes left over, sanitizer reports."""
 import shutil
 
-from harness import logs, places, sanitized
+from harness import logs, places, sanitized, stock
 from harness.httpd import Httpd
 from harness.lingerd import Lingerd
 from harness.waiting import wait_until
@@ -41,6 +41,7 @@ class Sandbox:
     def __init__(self, name):
         self.directory = places.private_dir(name)
         self.servers = []
+        self.at_end = []  # called when the servers have stopped
         self._count = 0
         OPEN.append(self)
 
@@ -69,14 +70,15 @@ class Sandbox:
         return self.httpd(mpm, lingerd=lingerd, **options), lingerd
 
     def unexpected_lines(self):
-        """What the logs have got since the last look and no test has announced."""
+        """What the logs have got since the last look, and neither a test has announced nor stock httpd
+        says in the same set-up."""
         problems = []
         for server in self.servers:
             if isinstance(server, Httpd):
                 allowed = [*server.allowed_lines, *sanitized.allowed_lines()]
-                problems += logs.unexpected(server.error_log.unchecked(), logs.httpd_line_is_quiet,
-                                            allowed)
-                problems += server.console.unchecked()
+                lines = logs.unexpected(server.error_log.unchecked(), logs.httpd_line_is_quiet,
+                                        allowed) + server.console.unchecked()
+                problems += stock.without_stocks(lines, server)
             else:
                 problems += logs.unexpected(server.log.unchecked(), logs.lingerd_line_is_quiet,
                                             server.allowed_lines)
@@ -93,6 +95,8 @@ class Sandbox:
         problems = []
         for server in reversed(self.servers):
             problems += server.close()
+        for action in self.at_end:
+            action()
         problems += self.unexpected_lines()
         if problems:
             problems.append(self.tails())

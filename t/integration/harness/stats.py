@@ -14,7 +14,8 @@ COUNTERS = ("LingerQueue", "LingerQueuePeak", "LingerQueueLimit", "LingerOldestM
             "LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut",
             "LingerOffloadsRefused", "LingerParked", "LingerParkedTotal", "LingerReturned",
             "LingerParkExpired", "LingerParkClosedByClient", "LingerReturnFailed",
-            "LingerParkMillisFreed")
+            "LingerParkMillisFreed", "LingerOffers", "LingerOffersExpired", "LingerUnclosed",
+            "LingerClosersStuck", "LingerPeersHeldBack", "LingerOverShare")
 ENDS = ("LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle", "LingerClosedCap",
         "LingerEvicted")
 DELIVERY_ENDS = ("LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut")

@@ -27,7 +27,7 @@ def wait_equal(read, expected, what, deadline=DEADLINE):
         seen[0] = read()
         return seen[0] == expected
 
-    wait_until(condition, lambda: f"{what}: {seen[0]!r}, expected {expected!r}", deadline)
+    wait_until(condition, lambda: f"{what() if callable(what) else what}: {seen[0]!r}, expected {expected!r}", deadline)
 
 
 def wait_steady(read, what, every=0.5):

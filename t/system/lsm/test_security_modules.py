@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """lingerd under an enforcing SELinux and an enforcing AppArmor: everything works and nothing is
-complained about; and what a denial looks like, for the README."""
+complained about; and what a denial looks like, for docs/install.md."""
 import pytest
 
 from virtual_machine import BOOT_SECONDS
@@ -63,12 +63,34 @@ def _extras_work(report):
     assert report.get("extras.LingerRejected") == "0"
 
 
+def _processes_of_its_own_work(report):
+    """Whatever lingerd starts or becomes, it is confined as before."""
+    confined = report.get("domain")
+    # SIGUSR2 by hand, with a parked connection.
+    assert report.get("exec.took_over") == "2"  # of which the first was systemd's restart
+    assert report.get("exec.same_process") == report.get("exec.answered") == "1"
+    assert report.get("exec.domain") == confined
+    # Its guard.
+    assert report.get("guard.answered") == "1"
+    # Its closer.
+    assert report.get("junk.sent") == "3"
+    assert report.get("junk.rejected") == "6"  # each with two descriptors
+    assert int(report.get("junk.processes")) >= 1
+    assert report.get("junk.waiting") == "0"
+    # --user, and a successor that serves, or doesn't.
+    assert report.get("daemon") == report.get("daemon.stopped") == "0"
+    assert report.get("daemon.user") == "lingerd"
+    assert report.get("daemon.domain") == report.get("daemon.domain_then") == confined
+    assert report.get("daemon.succeeded") == report.get("daemon.rolled_back") == "1"
+
+
 def test_selinux_lets_it_work(selinux):
     assert selinux.get("enforcing") == "1"
     assert selinux.get("domain") == "system_u:system_r:lingerd_t:s0"
     assert selinux.get("directory") == "lingerd 755 system_u:object_r:lingerd_runtime_t:s0"
     _works(selinux)
     _extras_work(selinux)
+    _processes_of_its_own_work(selinux)
     assert selinux.all("complaint", selinux.quiet) == []
 
 
@@ -93,7 +115,7 @@ def test_selinux_without_the_right_to_connect(selinux):
 
 def test_apparmor_lets_it_work(apparmor):
     assert apparmor.get("domain") == "lingerd (enforce)"
-    assert apparmor.get("daemon") == "0"
     _works(apparmor)
     _extras_work(apparmor)
+    _processes_of_its_own_work(apparmor)
     assert apparmor.all("complaint") == []

@@ -13,7 +13,7 @@ from machine import BUILD, ROOT, CannotBoot
 
 PACKAGES = ("systemd,systemd-sysv,dbus,apache2,curl,procps,linux-image-cloud-amd64,apparmor,"
             "selinux-policy-default,policycoreutils,selinux-utils,auditd")
-TOOLS = ("qemu-system-x86_64", "mke2fs", "chroot", "make")
+TOOLS = ("qemu-system-x86_64", "mke2fs", "chroot", "make", "c++")
 BOOT_SECONDS = 900  # a processor in software, on a machine that may be busy
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -76,6 +76,9 @@ class VirtualMachine:
         policy.unlink()
         for name, place in (("guest", "root"), ("guest.service", "etc/systemd/system")):
             shutil.copy(HERE / name, self._root / place)
+        for name in ("junk_sender", "failing_lingerd"):
+            _run("c++", "-std=c++20", "-O1", "-static", "-o",
+                 str(self._root / "usr/local/sbin" / name), str(HERE / f"{name}.cpp"))
         units = self._root / "etc/systemd/system"
         (units / "multi-user.target.wants/guest.service").symlink_to("../guest.service")
         (units / "serial-getty@ttyS0.service").symlink_to("/dev/null")

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "base/unix_socket.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <string_view>
+
+namespace lingerd {
+
+UnixAddress unix_address(std::string_view path) {
+  UnixAddress address;
+  address.name.sun_family = AF_UNIX;
+  const std::size_t length = std::min(path.size(), kMaxSocketPath);
+  std::copy_n(path.data(), length, address.name.sun_path);
+  const bool abstract = length > 0 && path[0] == '\0';
+  address.size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length + !abstract);
+  return address;
+}
+
+UnixAddress unix_address_by(int descriptor, std::string_view name) {
+  std::array<char, sizeof(sockaddr_un::sun_path)> path{};
+  std::snprintf(path.data(), path.size(), "/proc/self/fd/%d%s%.*s", descriptor,
+                name.empty() ? "" : "/", static_cast<int>(name.size()), name.data());
+  return unix_address(path.data());
+}
+
+UniqueFd unix_socket(int type) {
+  return UniqueFd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+}
+
+int connect_to(const UniqueFd& socket, const UnixAddress& address) {
+  return connect(socket.get(), address.get(), address.size) == 0 ? 0 : errno;
+}
+
+}  // namespace lingerd

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Unix sockets and their names (unix(7)).
+#pragma once
+
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <string_view>
+
+#include "base/unique_fd.h"
+#include "base/unix_limits.h"
+
+namespace lingerd {
+
+static_assert(kMaxSocketPath == sizeof(sockaddr_un::sun_path) - 1);
+
+struct UnixAddress {
+  sockaddr_un name{};
+  socklen_t size = 0;
+
+  [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&name); }
+};
+
+// The name of a path, cut at kMaxSocketPath bytes: longer ones are refused where they are given.
+// One that begins with a zero is an abstract name.
+[[nodiscard]] UnixAddress unix_address(std::string_view path);
+
+// By way of a descriptor, whatever became of the path: of the socket's file itself (O_PATH), or of
+// the directory that `name` is in.
+[[nodiscard]] UnixAddress unix_address_by(int descriptor, std::string_view name = {});
+
+// Neither it nor connect(2) on it waits. Empty: errno says why.
+[[nodiscard]] UniqueFd unix_socket(int type);
+
+// 0, or an errno.
+[[nodiscard]] int connect_to(const UniqueFd& socket, const UnixAddress& address);
+
+}  // namespace lingerd

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "contract/record.h"
+
+#include <cstring>
+
+namespace lingerd {
+namespace {
+
+// What a record of any version begins with: magic, version, size.
+constexpr std::size_t kHeadSize = offsetof(Record, kind);
+
+bool good_duration(std::uint32_t ms) {
+  return ms >= 1 && ms <= kMaxDurationMs;
+}
+
+}  // namespace
+
+Record encode(const Handoff& handoff) {
+  Record record;
+  record.size = sizeof(Record);
+  record.kind = handoff.kind;
+  record.idle_ms = handoff.idle_ms;
+  record.cap_ms = handoff.cap_ms;
+  record.handed_off_ns = handoff.handed_off_ns;
+  record.content_offset = handoff.content_offset;
+  record.content_length = handoff.content_length;
+  record.stall_ms = handoff.stall_ms;
+  record.keepalives = handoff.keepalives;
+  record.ticket = handoff.ticket;
+  record.fallbacks = handoff.fallbacks;
+  return record;
+}
+
+DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
+  if (bytes.size() < kHeadSize) return DecodeResult::kTruncated;
+  Record record;
+  std::memcpy(&record, bytes.data(), bytes.size() < sizeof record ? bytes.size() : sizeof record);
+  if (record.magic != kRecordMagic) return DecodeResult::kWrongMagic;
+  // The version goes before the size: a record of another version may well have another size.
+  if (record.version < kRecordVersion) return DecodeResult::kOlderVersion;
+  if (record.version > kRecordVersion) return DecodeResult::kFutureVersion;
+  if (bytes.size() != sizeof record || record.size != sizeof record) {
+    return DecodeResult::kWrongSize;
+  }
+  const bool delivers = record.kind == RecordKind::kDeliver;
+  const bool idles = record.kind == RecordKind::kIdle;
+  if (record.kind == RecordKind::kBegin || record.kind == RecordKind::kWayBack) {
+    out = {.kind = record.kind, .ticket = record.ticket};
+    return DecodeResult::kOk;
+  }
+  if (record.kind != RecordKind::kLinger && !delivers && !idles) return DecodeResult::kUnknownKind;
+  if (!good_duration(record.idle_ms) || !good_duration(record.cap_ms)) {
+    return DecodeResult::kBadDuration;
+  }
+  if ((delivers || idles) && !good_duration(record.stall_ms)) return DecodeResult::kBadDuration;
+  if (delivers && (record.content_length == 0 || record.content_length > kMaxContent ||
+                   record.content_offset > kMaxContent)) {
+    return DecodeResult::kBadContent;
+  }
+  out = {record.kind, record.idle_ms, record.cap_ms, record.handed_off_ns};
+  out.fallbacks = record.fallbacks;
+  if (delivers) {
+    out.content_offset = record.content_offset;
+    out.content_length = record.content_length;
+    out.stall_ms = record.stall_ms;
+    out.ticket = record.ticket;
+  }
+  if (idles) {
+    out.stall_ms = record.stall_ms;
+    out.keepalives = record.keepalives;
+    out.ticket = record.ticket;
+  }
+  return DecodeResult::kOk;
+}
+
+ReturnRecord encode(const Return& back) {
+  ReturnRecord record;
+  record.size = sizeof record;
+  record.keepalives = back.keepalives;
+  record.keepalive_ms = back.keepalive_ms;
+  record.parked_ns = back.parked_ns;
+  record.tag = back.tag;
+  return record;
+}
+
+bool decode(std::span<const std::byte> bytes, Return& out) {
+  ReturnRecord record;
+  if (bytes.size() != sizeof record) return false;
+  std::memcpy(&record, bytes.data(), sizeof record);
+  if (record.magic != kReturnMagic || record.version != kRecordVersion ||
+      record.size != sizeof record || !good_duration(record.keepalive_ms)) {
+    return false;
+  }
+  out = {record.keepalives, record.keepalive_ms, record.parked_ns, record.tag};
+  return true;
+}
+
+std::string_view describe(DecodeResult result) {
+  switch (result) {
+    case DecodeResult::kOk: return "a valid record";
+    case DecodeResult::kTruncated: return "a truncated record";
+    case DecodeResult::kWrongMagic: return "something that is no record";
+    case DecodeResult::kOlderVersion: return "a record of an older version";
+    case DecodeResult::kFutureVersion: return "a record of a newer version";
+    case DecodeResult::kWrongSize: return "a record of the wrong size";
+    case DecodeResult::kUnknownKind: return "a record of an unknown kind";
+    case DecodeResult::kBadDuration: return "a record with a duration out of range";
+    case DecodeResult::kBadContent: return "a record with an impossible content";
+  }
+  return "something unknown";
+}
+
+GreetingResult decode_greeting(std::span<const std::byte> bytes, std::uint64_t& kinds) {
+  Greeting greeting;
+  if (bytes.size() < sizeof greeting) return GreetingResult::kGarbage;
+  std::memcpy(&greeting, bytes.data(), sizeof greeting);
+  if (greeting.magic != kGreetingMagic) return GreetingResult::kGarbage;
+  if (greeting.version != kRecordVersion) return GreetingResult::kOtherVersion;
+  switch (greeting.verdict) {
+    case Verdict::kWelcome: kinds = greeting.kinds; return GreetingResult::kWelcome;
+    case Verdict::kDenied: return GreetingResult::kDenied;
+    case Verdict::kFull: return GreetingResult::kFull;
+  }
+  return GreetingResult::kGarbage;
+}
+
+bool decode_answer(std::span<const std::byte> bytes, Answer& out) {
+  Answer answer;
+  if (bytes.size() != sizeof answer) return false;
+  std::memcpy(&answer, bytes.data(), sizeof answer);
+  if (answer.magic != kAnswerMagic || answer.version != kRecordVersion) return false;
+  if (answer.acceptance > Acceptance::kDenied) return false;
+  out = answer;
+  return true;
+}
+
+}  // namespace lingerd

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "lingerd/io/parking.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <system_error>
+#include <utility>
+
+#include "base/errors.h"
+#include "base/log.h"
+#include "lingerd/core/carry.h"
+#include "lingerd/core/guard_table.h"
+#include "lingerd/core/return_lines.h"
+#include "lingerd/io/closer.h"
+#include "lingerd/io/epoll_tag.h"
+#include "lingerd/io/sockets.h"
+
+namespace lingerd {
+namespace {
+
+constexpr std::size_t kEventsAtOnce = 256;
+
+UniqueFd new_epoll() {
+  UniqueFd fd(epoll_create1(EPOLL_CLOEXEC));
+  if (!fd) throw std::system_error(errno, std::system_category(), "epoll_create1");
+  return fd;
+}
+
+}  // namespace
+
+Parking::Parking(Lingerer& lingerer, Capacity& capacity, DaemonCounters& counters)
+    : lingerer_(lingerer),
+      counters_(counters),
+      epoll_(new_epoll()),
+      parked_(*this, capacity, counters) {}
+
+void Parking::dispatch(std::uint64_t now_ns) {
+  std::array<epoll_event, kEventsAtOnce> events;
+  const int n = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 0);
+  for (int i = 0; i < n; ++i) {
+    const std::uint64_t tag = events[static_cast<std::size_t>(i)].data.u64;
+    parked_.ready(socket_of(tag), generation_of(tag), now_ns);
+  }
+}
+
+Parking::Verdict Parking::arrive(SocketId id, UniqueFd& address, const Handoff& handoff,
+                                 std::uint64_t now_ns) {
+  if (guard_.has_taken(static_cast<int>(id), handoff.handed_off_ns)) {
+    KernelSockets::discard(UniqueFd(static_cast<int>(id)));
+    address.reset();
+    parked_.count_home();
+    return Verdict::kGood;
+  }
+  const ReturnAddresses::Adopted adopted = addresses_.adopt(address, handoff.user);
+  if (adopted.verdict != Verdict::kGood) return adopted.verdict;
+  const Return back{handoff.keepalives, handoff.stall_ms, 0, handoff.ticket};
+  guard_.watch(id, addresses_.descriptor(adopted.id), back, now_ns / 1'000'000);
+  parked_.arrive(id, adopted.id, handoff, now_ns);
+  return Verdict::kGood;
+}
+
+void Parking::let_guard_watch(const Parked::Carried& parked) {
+  const CarriedParking& state = parked.state;
+  const Return back{state.keepalives, state.keepalive_ms, 0, state.tag};
+  guard_.watch(parked.id, addresses_.descriptor(parked.address), back, state.arrived_ms);
+}
+
+// What the guard found in queues and could not close. Its messages are there still, and are
+// refused.
+void Parking::take_left_copies() {
+  for (LeftCopies::Copy copy; guard_.take_left(copy);) {
+    closer().take(UniqueFd(copy.fd), copy.user);
+  }
+}
+
+void Parking::beat(std::uint64_t now_ns) {
+  guard_.beat();
+  take_left_copies();
+  const std::uint64_t sent = guard_.sent();
+  const std::uint64_t unread = guard_.sent_unread();
+  if (sent == home_ && unread == home_unread_) return;
+  (void)parked_.let_go([this](SocketId id) { return guard_.is_home(id); }, now_ns);
+  log::write(log::Level::kWarning,
+             "this process has stood still (stopped, or stuck in a system call): meanwhile its "
+             "guard sent %llu parked connections with a request back to httpd",
+             static_cast<unsigned long long>(sent - home_ + unread - home_unread_));
+  home_ = sent;
+  home_unread_ = unread;
+}
+
+void Parking::dismiss_guard(std::uint64_t now_ns) {
+  guard_.stop();
+  take_left_copies();
+  (void)parked_.let_go([this](SocketId id) { return guard_.is_home(id); }, now_ns);
+}
+
+Parking::Verdict Parking::Announced::take(UniqueFd& address, Shares::User user) {
+  const ReturnAddresses::Adopted adopted = parking_->addresses_.adopt(address, user);
+  if (adopted.verdict != Verdict::kGood) return adopted.verdict;
+  if (id_) parking_->addresses_.release(*id_);
+  id_ = adopted.id;
+  return Verdict::kGood;
+}
+
+bool Parking::end_lost_ways(std::uint64_t now_ns) {
+  bool any = false;
+  for (const AddressId address : addresses_.ids()) {
+    if (!is_lost(address)) continue;
+    any = true;
+    if (addresses_.withdrawn(address)) {
+      ++counters_[DaemonCounter::kOverShare];
+      say_withdrawn(addresses_.owner(address), now_ns);
+    }
+    parked_.abandon(address, now_ns);
+  }
+  if (std::exchange(any_denied_, false)) {
+    log::write(log::Level::kError,
+               "may no longer connect to httpd's private listener (permission denied): parked "
+               "connections that should go back there end, and no more are taken. Has a policy of "
+               "AppArmor or SELinux, or the file's mode, changed?");
+  }
+  return any;
+}
+
+void Parking::say_withdrawn(Shares::User owner, std::uint64_t now_ns) {
+  const auto held_back = withdrawn_limiter_.allow(now_ns / 1'000'000);
+  if (!held_back) return;
+  log::write(log::Level::kWarning,
+             "user %lu had more than its share of the %llu ways back to httpd that lingerd keeps, "
+             "and another user needed one: what was parked with it ends (%llu more since). A site "
+             "needs one for each httpd: see what that user runs; --allow-user keeps it out",
+             static_cast<unsigned long>(owner), static_cast<unsigned long long>(kMostAddresses),
+             static_cast<unsigned long long>(*held_back));
+}
+
+void Parking::look_after_httpd(std::uint64_t now_ns) {
+  for (const AddressId address : addresses_.ids()) {
+    if (!addresses_.alive(address)) parked_.abandon(address, now_ns);
+  }
+  if (parked_.size() > 0) guard_.start();
+}
+
+// Once: until it is asked for again, epoll says no more. What is on its way back stays readable.
+bool Parking::watch(SocketId id, std::uint32_t generation, bool again) {
+  epoll_event event{};
+  event.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
+  event.data.u64 = socket_tag(id, generation);
+  return epoll_ctl(epoll_.get(), again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, static_cast<int>(id),
+                   &event) == 0;
+}
+
+ParkOps::Peek Parking::peek(SocketId id) {
+  char byte = 0;
+  const ssize_t n = recv(static_cast<int>(id), &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
+  if (n > 0) return Peek::kBytes;
+  return n < 0 && is_transient(errno) ? Peek::kNothing : Peek::kClosed;
+}
+
+ParkOps::SendBack Parking::send_back(SocketId id, AddressId to, const Return& back) {
+  const SendBack how = addresses_.send(to, static_cast<int>(id), back);
+  any_denied_ = any_denied_ || (how == SendBack::kGone && addresses_.denied(to));
+  return how;
+}
+
+// Before the descriptor is anybody else's: epoll watches the open file, which httpd has too.
+void Parking::forget(SocketId id) {
+  guard_.forget(id);
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, static_cast<int>(id), nullptr);
+}
+
+void Parking::close(SocketId id) {
+  forget(id);
+  KernelSockets::discard(UniqueFd(static_cast<int>(id)));
+}
+
+void Parking::linger(SocketId id, const Handoff& handoff, std::uint64_t now_ns) {
+  forget(id);
+  shutdown(static_cast<int>(id), SHUT_WR);
+  lingerer_.arrive(id, handoff, now_ns, true);
+}
+
+void Parking::release(AddressId address) {
+  addresses_.release(address);
+}
+
+Parking::Luggage Parking::carry_out() const {
+  Luggage luggage;
+  const std::vector<AddressId> ids = addresses_.ids();
+  for (const AddressId id : ids) luggage.addresses.push_back(addresses_.descriptor(id));
+  for (const Parked::Carried& carried : parked_.carry_out()) {
+    luggage.sockets.push_back(static_cast<int>(carried.id));
+    luggage.states.push_back(carried.state);
+    luggage.states.back().address =
+        static_cast<std::uint32_t>(std::ranges::find(ids, carried.address) - ids.begin());
+  }
+  return luggage;
+}
+
+void Parking::carry_in(const std::vector<CarriedParking>& states, std::vector<UniqueFd> sockets,
+                       std::vector<UniqueFd> addresses, std::uint64_t now_ns) {
+  // Each held once while they are counted: the first user of an address brings its descriptor.
+  std::vector<std::optional<AddressId>> ids;
+  ids.reserve(addresses.size());
+  std::vector<Shares::User> owners(addresses.size());
+  for (const CarriedParking& state : states) {
+    if (state.address < owners.size()) owners[state.address] = state.user;
+  }
+  for (std::size_t i = 0; i < addresses.size(); ++i) {
+    UniqueFd& fd = addresses[i];
+    const auto [verdict, id] = fd ? addresses_.adopt(fd, owners[i]) : ReturnAddresses::Adopted{};
+    ids.push_back(verdict == Verdict::kGood ? std::optional(id) : std::nullopt);
+  }
+  std::vector<Parked::Carried> parked;
+  for (std::size_t i = 0; i < sockets.size(); ++i) {
+    const CarriedParking& state = states[i];
+    SocketId id = 0;
+    if (!sockets[i] || state.address >= ids.size() || !ids[state.address]) continue;
+    if (!KernelSockets::adopt(sockets[i], id)) continue;
+    addresses_.hold(*ids[state.address]);
+    parked.push_back({id, *ids[state.address], state});
+  }
+  for (const auto& id : ids) {
+    if (id) addresses_.release(*id);
+  }
+  for (const Parked::Carried& each : parked) let_guard_watch(each);
+  parked_.carry_in(std::move(parked), now_ns);
+}
+
+}  // namespace lingerd

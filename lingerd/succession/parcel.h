@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Everything that one lingerd leaves to the next, as two descriptors: the ends of a pair of Unix
+// sockets, inside which all others are in flight. First a label and the state, each in a memfd;
+// then further pairs, which hold the sockets, 253 a message, as many messages as a pair takes. So
+// no number of sockets is too large for it, and systemd's store keeps two descriptors.
+//
+// Unpacking leaves all of it in the parcel (MSG_PEEK): what keeps the two ends can give it to
+// another successor, as long as no socket has been touched.
+//
+// The limit is the kernel's on descriptors in flight (RLIMIT_NOFILE a user, which lingerd raises
+// as far as it may); a pair takes some 140,000.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/unique_fd.h"
+
+namespace lingerd {
+
+struct Parcel {
+  UniqueFd in;   // descriptors come out of `out` in the order in which they went in. Both are kept:
+  UniqueFd out;  // systemd drops a stored descriptor whose other end is closed.
+};
+
+// `configuration` is the text of a configuration file that does: for a successor whose own doesn't.
+// The descriptors stay the caller's as well. Throws std::system_error.
+[[nodiscard]] Parcel pack(std::span<const std::byte> state, std::string_view configuration,
+                          std::span<const int> descriptors);
+
+struct Unpacked {
+  std::vector<std::byte> state;
+  std::string configuration;
+  std::vector<UniqueFd> descriptors;  // in order, as many as there are
+  std::uint64_t expected = 0;         // as many as were packed
+  std::uint32_t attempts = 0;         // how often this parcel has been unpacked, this time included
+};
+[[nodiscard]] Unpacked unpack(const Parcel& parcel);
+
+// The same with each descriptor given to `sink` instead.
+[[nodiscard]] Unpacked unpack(const Parcel& parcel, const std::function<void(UniqueFd)>& sink);
+
+}  // namespace lingerd
