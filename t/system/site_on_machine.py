@@ -4,7 +4,7 @@ import contextlib
 import time
 
 from harness import clients
-from harness.waiting import wait_until
+from harness.waiting import wait_equal, wait_until
 
 SOCKET, SERVICE = "lingerd.socket", "lingerd.service"
 RUN = "/run/lingerd"
@@ -49,6 +49,11 @@ class Site:
         words = {"reload": ["graceful"], "restart": ["stop", "start"]}.get(action, [action])
         for word in words:
             self.machine.run("env", "APACHE_STARTED_BY_SYSTEMD=true", "apache2ctl", word)
+            if word == "stop":  # which only tells it; its port is free when it has ended
+                wait_equal(lambda: self.machine.run("pgrep", "-x", "apache2", check=False).stdout,
+                           "", "processes of apache2")
+            elif word == "start":  # which returns before the daemon has written its pid file
+                self.status()
 
     @contextlib.contextmanager
     def configured(self, text):
