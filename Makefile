@@ -55,6 +55,7 @@ APXS_FLAGS = $(eval APXS_FLAGS := $(shell $(APXS) -q EXTRA_CPPFLAGS) $(APXS_INCL
 # a room which needs one above itself doesn't link. t/lint_wall.py has the same order, for includes.
 ROOMS := lingerd/start lingerd/succession lingerd/io lingerd/core report contract base
 MODULE_ROOMS := mod_linger mod_linger/keepalive mod_linger/offload mod_linger/link report contract
+TLS_ROOMS := mod_linger_tls/inner mod_linger_tls/layer
 MODULE_BASE := fd_passing numbers unix_socket
 sources_of = $(wildcard $(addsuffix /*.cpp,$(1)))
 objects_of = $(patsubst %.cpp,$(OBJ)/%.o,$(call sources_of,$(1)))
@@ -221,7 +222,7 @@ check: deps ## Everything that must hold: build (g++, clang++), unit, asan unit,
 
 # ---- Lint ------------------------------------------------------------------------------------
 
-product := $(sort $(ROOMS) $(MODULE_ROOMS) lingerd lingerctl)
+product := $(sort $(ROOMS) $(MODULE_ROOMS) $(TLS_ROOMS) lingerd lingerctl)
 cpp_files := $(foreach each,$(product) t/unit t/fuzz tools/ablinger tools/bench/scale,$(wildcard $(each)/*.cpp $(each)/*.h))
 # Where clang-tidy's opinion matters; tests follow by clang-format and the compilers' warnings.
 tidy_sources := $(call sources_of,$(product))

@@ -18,6 +18,8 @@ CORE = CONTRACT | {"lingerd/core"}
 IO = CORE | {"lingerd/io"}
 LINK = CONTRACT | {"mod_linger/link"}
 MODULE = LINK | REPORT | {"mod_linger"}
+TLS_LAYER = {"mod_linger_tls/layer"}
+TLS_INNER = TLS_LAYER | {"mod_linger_tls/inner"}
 ROOMS = {
     # folder: (includes, pure, httpd)
     "base": (BASE, False, False),
@@ -33,6 +35,8 @@ ROOMS = {
     "mod_linger": (MODULE, False, True),
     "mod_linger/offload": (MODULE | {"mod_linger/offload"}, False, True),
     "mod_linger/keepalive": (MODULE | {"mod_linger/keepalive"}, False, True),
+    "mod_linger_tls/layer": (TLS_LAYER, False, False),
+    "mod_linger_tls/inner": (TLS_INNER, False, False),
 }
 # Files that may see more than their room: the hook list names the features.
 ALSO = {

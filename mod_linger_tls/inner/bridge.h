@@ -26,20 +26,19 @@
 
 #include <openssl/ssl.h>
 
-#include <array>
 #include <cstddef>
-#include <cstdint>
-#include <string>
 #include <vector>
 
 #include "mod_linger_tls/inner/inner_client.h"
 #include "mod_linger_tls/inner/server_session.h"
 #include "mod_linger_tls/layer/bytes.h"
+#include "mod_linger_tls/layer/handshake_messages.h"
 #include "mod_linger_tls/layer/hkdf.h"
 #include "mod_linger_tls/layer/protection.h"
 #include "mod_linger_tls/layer/record.h"
 #include "mod_linger_tls/layer/record_parser.h"
 #include "mod_linger_tls/layer/state.h"
+#include "mod_linger_tls/layer/suite.h"
 
 namespace lingerd::tls {
 
@@ -47,7 +46,6 @@ class Bridge {
  public:
   // `suite_of(state.suite)` must be there.
   explicit Bridge(TlsState state);
-  ~Bridge();
   Bridge(const Bridge&) = delete;
   Bridge& operator=(const Bridge&) = delete;
 
@@ -85,20 +83,43 @@ class Bridge {
   void forget();
 
  private:
-  // details follow
   static ConstBytes waiting(const std::vector<unsigned char>& bytes, std::size_t taken) {
     return ConstBytes(bytes).subspan(taken);
   }
   static void take(std::vector<unsigned char>& bytes, std::size_t& taken, std::size_t now);
 
-  TlsState state_;
+  bool failed() const { return *failure_ != '\0'; }
+  bool fail(const char* why, Alert to_client = Alert::kInternalError);
+
+  bool client_record(ConstBytes record);
+  bool client_handshake(ConstBytes content);
+  bool client_alert(ConstBytes content);
+  bool give_server(ContentType type, std::size_t length, std::size_t at);
+  bool give_server(ContentType type, ConstBytes content);
+
+  bool server_record(ConstBytes record);
+  bool server_handshake(ConstBytes content);
+  bool server_key_update(ConstBytes body);
+  bool give_client(ContentType type, ConstBytes content);
+  bool freshen_client_key();
+  bool tell_client_of_new_key();
+
+  TlsState state_;  // its secrets are in client_in_ and client_out_ once they have started
   const Suite& suite_;
   Hkdf hkdf_;
   ServerSession session_;
   InnerClient client_;
+  RecordOpener client_in_;
+  RecordSealer client_out_;
+  RecordParser client_parser_{RecordParser::Stage::kEncrypted};
+  RecordParser server_parser_{RecordParser::Stage::kHandshake};
+  HandshakeMessages client_messages_{kKeyUpdateLength};
+  HandshakeMessages server_messages_{kMaxContent};
   const char* failure_ = "";
   bool client_ended_ = false;
   bool server_ended_ = false;
+  bool answer_due_ = false;  // to a KeyUpdate of the client's: before the next record to it
+  unsigned empty_records_ = 0;
   std::vector<unsigned char> to_server_;
   std::vector<unsigned char> to_client_;
   std::size_t server_took_ = 0;

@@ -6,28 +6,22 @@
 #pragma once
 
 #include <cstddef>
-#include <string_view>
+#include <string>
 #include <vector>
 
+#include "mod_linger_tls/inner/client_hello.h"
+#include "mod_linger_tls/inner/schedule.h"
 #include "mod_linger_tls/layer/bytes.h"
+#include "mod_linger_tls/layer/handshake_messages.h"
 #include "mod_linger_tls/layer/hkdf.h"
 #include "mod_linger_tls/layer/protection.h"
-#include "mod_linger_tls/layer/record.h"
-#include "mod_linger_tls/layer/record_parser.h"
-#include "mod_linger_tls/layer/secret.h"
+#include "mod_linger_tls/layer/suite.h"
 
 namespace lingerd::tls {
 
-struct InnerHello {
-  ConstBytes identity;           // of the key
-  const Secret* key = nullptr;   // as long as the suite's hash
-  std::string_view server_name;  // empty: none
-  std::string_view alpn;         // empty: none
-};
-
 class InnerClient {
  public:
-  explicit InnerClient(Hkdf& hkdf) : hkdf_(hkdf) {}
+  explicit InnerClient(Hkdf& hkdf) : hkdf_(hkdf), schedule_(hkdf) {}
 
   // Writes the ClientHello. False: OpenSSL can't, or a name is too long.
   [[nodiscard]] bool start(const InnerHello& hello, std::vector<unsigned char>& to_server);
@@ -43,13 +37,30 @@ class InnerClient {
   RecordOpener& from_server() { return from_server_; }
 
  private:
+  // What the answer to so little can be; a certificate is more.
+  static constexpr std::size_t kMaxMessage = 1'024;
+  static constexpr std::size_t kMaxFinished = 4 + kMaxHashLength;
   enum class Stage { kServerHello, kEncryptedExtensions, kFinished, kDone };
-  // details follow
+
+  bool fail(const char* why);
+  bool take_encrypted(ConstBytes record);
+  bool take_messages(std::vector<unsigned char>& to_server);
+  bool take_message(const HandshakeMessages::Message& message,
+                    std::vector<unsigned char>& to_server);
+  bool take_server_hello(ConstBytes body);
+  bool take_encrypted_extensions(ConstBytes body);
+  bool take_finished(ConstBytes body);
+  bool finish(std::vector<unsigned char>& to_server);
+
+  Hkdf& hkdf_;
+  Schedule schedule_;
   Stage stage_ = Stage::kServerHello;
   const char* failure_ = "";
-  Hkdf& hkdf_;
+  bool has_server_name_ = false;
+  bool compatible_ = false;  // the one ChangeCipherSpec of middlebox compatibility has come
+  std::string alpn_;
+  HandshakeMessages messages_{kMaxMessage};
   RecordSealer to_server_;
   RecordOpener from_server_;
 };
-
 }  // namespace lingerd::tls

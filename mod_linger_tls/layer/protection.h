@@ -28,10 +28,12 @@ class Protection {
   [[nodiscard]] bool advance(Hkdf& hkdf);
 
   const Direction& direction() const { return direction_; }
+  // Nothing is sealed or opened any more.
+  void wipe();
 
  protected:
   explicit Protection(bool seals) : seals_(seals) {}
-  ~Protection() = default;
+  ~Protection() { wipe(); }
   // For the next record; false when there are no more numbers.
   bool take_nonce();
   EVP_CIPHER_CTX* context() const { return context_.get(); }
@@ -73,6 +75,10 @@ class RecordOpener : public Protection {
   // after the header less the tag, and may be record.subspan(kHeaderLength) itself. Nothing of a
   // record that isn't good stays in `out`.
   [[nodiscard]] Opened open(ConstBytes record, Bytes out);
+
+ private:
+  bool decrypt(ConstBytes record, Bytes out);
+  static Opened judge(ConstBytes inner, std::size_t padded);
 };
 
 }  // namespace lingerd::tls

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "mod_linger_tls/layer/bytes.h"
@@ -29,20 +30,20 @@ class RecordParser {
 
   explicit RecordParser(Stage stage) : stage_(stage) {}
 
-  // Takes bytes up to a record's end, and says how many. Bad stays bad.
+  // Takes bytes up to a record's end, and says how many. What is bad stays so.
   [[nodiscard]] Step next(ConstBytes bytes);
 
   void set_stage(Stage stage) { stage_ = stage; }
-  // Nothing of a record has come.
-  bool empty() const { return held_.empty(); }
+  // Nothing of a next record has come.
+  bool empty() const { return held_.empty() || given_out_; }
 
  private:
-  bool header_is_good(const unsigned char* header, Alert& alert) const;
+  [[nodiscard]] std::optional<Alert> objection_to(ConstBytes header) const;
+  std::size_t hold(ConstBytes bytes, std::size_t most);
 
   Stage stage_;
-  bool bad_ = false;
-  Alert alert_{};
-  bool given_out_ = false;  // what is held was the last answer
+  std::optional<Alert> alert_;  // of what was bad
+  bool given_out_ = false;      // what is held was the last answer
   std::vector<unsigned char> held_;
 };
 

@@ -35,3 +35,8 @@ LIBS_return_tag_test = $(shell apu-1-config --link-ld)
 LINKS_return_listener_test := mod_linger/keepalive/listener_socket base/unix_socket
 LINKS_sender_test := mod_linger/offload/rest_bytes mod_linger/offload/rest mod_linger/offload/sender
 LINKS_file_systems_test := lingerd/io/file_systems
+
+TLS_LAYER := $(addprefix mod_linger_tls/layer/,handshake_messages hkdf protection record_parser state suite)
+TLS_INNER := $(addprefix mod_linger_tls/inner/,bridge client_hello inner_client schedule server_session)
+LINKS_tls_bridge_test := $(TLS_INNER) $(TLS_LAYER)
+LIBS_tls_bridge_test := -lssl -lcrypto
