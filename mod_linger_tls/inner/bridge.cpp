@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "mod_linger_tls/inner/client_hello.h"
 #include "mod_linger_tls/inner/error_mark.h"
 #include "mod_linger_tls/layer/bytes.h"
 #include "mod_linger_tls/layer/handshake_messages.h"

@@ -2,6 +2,7 @@
 #include "mod_linger_tls/inner/schedule.h"
 
 #include <array>
+#include <cstddef>
 #include <string_view>
 
 #include "mod_linger_tls/layer/bytes.h"

@@ -10,6 +10,7 @@
 #include "mod_linger_tls/layer/bytes.h"
 #include "mod_linger_tls/layer/hkdf.h"
 #include "mod_linger_tls/layer/secret.h"
+#include "mod_linger_tls/layer/suite.h"
 
 namespace lingerd::tls {
 

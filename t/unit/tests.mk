@@ -37,6 +37,8 @@ LINKS_sender_test := mod_linger/offload/rest_bytes mod_linger/offload/rest mod_l
 LINKS_file_systems_test := lingerd/io/file_systems
 
 TLS_LAYER := $(addprefix mod_linger_tls/layer/,handshake_messages hkdf protection record_parser state suite)
-TLS_INNER := $(addprefix mod_linger_tls/inner/,bridge client_hello inner_client schedule server_session)
-LINKS_tls_bridge_test := $(TLS_INNER) $(TLS_LAYER)
-LIBS_tls_bridge_test := -lssl -lcrypto
+TLS_INNER := $(TLS_LAYER) $(addprefix mod_linger_tls/inner/,bridge client_hello inner_client schedule server_session)
+$(foreach each,hkdf protection record_parser state,$(eval LINKS_tls_$(each)_test := $(TLS_LAYER))\
+    $(eval LIBS_tls_$(each)_test := -lcrypto))
+$(foreach each,inner_client bridge bridge_end bridge_records,$(eval LINKS_tls_$(each)_test := $(TLS_INNER))\
+    $(eval LIBS_tls_$(each)_test := -lssl -lcrypto))

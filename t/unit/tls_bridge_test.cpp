@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
+// Between OpenSSL's client and OpenSSL's servers; tls_bridge_records_test has clients that do what
+// OpenSSL's doesn't.
 #include "mod_linger_tls/inner/bridge.h"
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 
+#include <algorithm>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 #include "mod_linger_tls/inner/server_session.h"
 #include "mod_linger_tls/layer/bytes.h"
-#include "mod_linger_tls/layer/record.h"
 #include "mod_linger_tls/layer/state.h"
+#include "t/unit/tls_bridge_base.h"
 #include "t/unit/tls_ends.h"
+#include "t/unit/tls_process.h"
 
 #include <CppUTest/TestHarness.h>
 
@@ -25,108 +27,15 @@ using namespace tls_ends;
 
 namespace {
 
-int bridge_index() {
-  static const int index = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
-  return index;
+std::string much(std::size_t length) {
+  std::string out(length, 'x');
+  for (std::size_t i = 0; i < length; i += 97) out[i] = static_cast<char>('a' + i % 26);
+  return out;
 }
-
-int find_session(SSL* ssl, const unsigned char* identity, std::size_t length,
-                 SSL_SESSION** session) {
-  return static_cast<Bridge*>(SSL_get_ex_data(ssl, bridge_index()))
-      ->find_session(identity, length, session);
-}
-
-// A process that a connection has come back to: the bridge, and mod_ssl's object.
-class Process {
- public:
-  Process(SSL_CTX* context, TlsState state) : server(context), bridge(std::move(state)) {
-    good = bridge.start();
-    SSL_set_ex_data(server.ssl(), bridge_index(), &bridge);
-    must(ServerSession::admit(server.ssl(), find_session));
-    SSL_set_accept_state(server.ssl());
-    for (int round = 0; good && round < 3; ++round) {
-      give_server();
-      SSL_do_handshake(server.ssl());
-      take_from_server();
-    }
-  }
-
-  void give_server() {
-    server.give(bridge.for_server());
-    bridge.server_took(bridge.for_server().size());
-  }
-  void take_from_server() { good = bridge.from_server(bytes(server.take())) && good; }
-  std::string hear(std::string_view from_client) {
-    good = bridge.from_client(bytes(from_client)) && good;
-    give_server();
-    return server.hear();
-  }
-  std::string for_client() {
-    const ConstBytes all = bridge.for_client();
-    std::string out(reinterpret_cast<const char*>(all.data()), all.size());
-    bridge.client_took(all.size());
-    return out;
-  }
-  void say(std::string_view text, End& client) {
-    server.say(text);
-    take_from_server();
-    client.give(bytes(for_client()));
-  }
-
-  End server;
-  Bridge bridge;
-  bool good = false;
-};
-
-constexpr const char* kSuites[] = {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384",
-                                   "TLS_CHACHA20_POLY1305_SHA256"};
 
 }  // namespace
 
-TEST_GROUP(tls_bridge) {
-  Key key = p256_key();
-  Context servers = server_context(key);
-  Context clients = client_context();
-  std::unique_ptr<End> client;
-  std::unique_ptr<Process> process;
-  TlsState parked;
-
-  void meet(const char* suite = kSuites[0]) {
-    client = std::make_unique<End>(clients.get());
-    must(SSL_set_ciphersuites(client->ssl(), suite) == 1);
-    SSL_set_tlsext_host_name(client->ssl(), "www.example.org");
-    SSL_set_alpn_protos(client->ssl(), reinterpret_cast<const unsigned char*>("\x08http/1.1"), 9);
-    End server(servers.get());
-    Tap tap;
-    listen(server, tap);
-    CHECK(shake_hands(*client, server));
-    client->hear();  // tickets
-    client->say("GET /");
-    move(*client, server);
-    STRCMP_EQUAL("GET /", server.hear().c_str());
-    server.say("200");
-    move(server, *client);
-    STRCMP_EQUAL("200", client->hear().c_str());
-    parked = state_of(server, tap);
-  }
-  void come_back() {
-    process = std::make_unique<Process>(servers.get(), parked);
-    STRCMP_EQUAL("", process->bridge.failure());
-    CHECK(process->good && process->bridge.up());
-    CHECK(SSL_is_init_finished(process->server.ssl()));
-    CHECK(SSL_session_reused(process->server.ssl()));
-  }
-  void ask_and_answer() {
-    client->say("GET /next");
-    STRCMP_EQUAL("GET /next", process->hear(client->take()).c_str());
-    process->say("200 next", *client);
-    STRCMP_EQUAL("200 next", client->hear().c_str());
-  }
-  void teardown() override {
-    LONGS_EQUAL(0, ERR_peek_error());
-    ERR_clear_error();
-  }
-};
+TEST_GROUP_BASE(tls_bridge, BridgeTest){};
 
 TEST(tls_bridge, a_client_goes_on_with_another_process_and_another) {
   for (const char* suite : kSuites) {
@@ -134,11 +43,143 @@ TEST(tls_bridge, a_client_goes_on_with_another_process_and_another) {
     for (unsigned trip = 0; trip < 5; ++trip) {
       LONGS_EQUAL(trip, parked.trips);
       come_back();
+      STRCMP_EQUAL(suite, SSL_get_cipher(process->server.ssl()));
       ask_and_answer();
       ask_and_answer();
-      POINTERS_EQUAL(nullptr, process->bridge.why_not_park());
-      parked = process->bridge.state();
-      process->bridge.forget();
+      park();
     }
   }
+}
+
+TEST(tls_bridge, the_server_knows_of_the_client_what_it_knew) {
+  const Key client_key = p256_key();
+  use(clients.get(), client_key, "a client");
+  SSL_CTX_set_verify(servers.get(), SSL_VERIFY_PEER, any_certificate);
+  meet();
+  come_back();
+  SSL* ssl = process->server.ssl();
+  STRCMP_EQUAL("www.example.org", SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name));
+  const unsigned char* alpn = nullptr;
+  unsigned length = 0;
+  SSL_get0_alpn_selected(ssl, &alpn, &length);
+  STRNCMP_EQUAL("http/1.1", reinterpret_cast<const char*>(alpn), 8);
+  LONGS_EQUAL(8, length);
+  X509* peer = SSL_get0_peer_certificate(ssl);
+  CHECK(peer != nullptr);
+  char name[64];
+  X509_NAME_oneline(X509_get_subject_name(peer), name, sizeof name);
+  STRCMP_EQUAL("/CN=a client", name);
+  LONGS_EQUAL(X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, SSL_get_verify_result(ssl));
+  ask_and_answer();
+  park();
+  come_back();
+  CHECK(SSL_get0_peer_certificate(process->server.ssl()) != nullptr);
+}
+
+TEST(tls_bridge, a_state_has_no_secret_but_the_two_of_the_connection) {
+  meet();
+  unsigned char master[64];
+  const std::size_t length =
+      SSL_SESSION_get_master_key(SSL_get_session(client->ssl()), master, sizeof master);
+  const std::string_view session(reinterpret_cast<const char*>(parked.session.data()),
+                                 parked.session.size());
+  CHECK(length >= 32);
+  CHECK(session.find({reinterpret_cast<const char*>(master), length}) == session.npos);
+  CHECK(session.size() < 200);
+}
+
+TEST(tls_bridge, a_client_without_names_goes_on) {
+  client = std::make_unique<End>(clients.get());
+  End server(servers.get());
+  Tap tap;
+  listen(server, tap);
+  CHECK(shake_hands(*client, server));
+  client->hear();
+  parked = state_of(server, tap);
+  CHECK(parked.server_name.empty() && parked.alpn.empty());
+  come_back();
+  ask_and_answer();
+}
+
+TEST(tls_bridge, large_bodies_arrive_both_ways_in_pieces_of_any_size) {
+  for (const std::size_t piece : {1, 7, 4'000, 20'000, 1'000'000}) {
+    const std::string body = much(piece == 1 ? 40'000 : 600'000);
+    meet();
+    come_back();
+    client->say(body);
+    const std::string sent = client->take(2 * body.size());
+    std::string heard;
+    for (std::size_t at = 0; at < sent.size(); at += piece) {
+      heard += process->hear(bytes(std::string_view(sent).substr(at, piece)));
+    }
+    CHECK(heard == body);
+    process->server.say(body);
+    const std::string answer = process->server.take(2 * body.size());
+    for (std::size_t at = 0; at < answer.size(); at += piece) {
+      CHECK(process->bridge.from_server(bytes(std::string_view(answer).substr(at, piece))));
+      client->give(bytes(process->for_client()));
+    }
+    CHECK(client->hear() == body);
+    park();
+  }
+}
+
+TEST(tls_bridge, the_server_may_take_as_little_as_it_asks_for) {
+  meet();
+  come_back();
+  client->say("GET /next");
+  CHECK(process->bridge.from_client(bytes(client->take())));
+  std::string heard;
+  while (!process->bridge.for_server().empty()) {
+    CHECK(heard.empty());
+    STRCMP_EQUAL("bytes under way", process->bridge.why_not_park());
+    process->server.give(process->bridge.for_server().first(1));
+    process->bridge.server_took(1);
+    heard += process->server.hear();
+  }
+  STRCMP_EQUAL("GET /next", heard.c_str());
+}
+
+TEST(tls_bridge, both_sides_may_take_new_keys_at_any_time) {
+  for (const char* suite : kSuites) {
+    meet(suite);
+    for (const int request : {SSL_KEY_UPDATE_NOT_REQUESTED, SSL_KEY_UPDATE_REQUESTED}) {
+      come_back();
+      CHECK(SSL_key_update(client->ssl(), request) == 1);
+      ask_and_answer();
+      ask_and_answer();
+      CHECK(SSL_key_update(process->server.ssl(), request) == 1);
+      ask_and_answer();
+      ask_and_answer();
+      CHECK(SSL_key_update(client->ssl(), request) == 1);
+      CHECK(SSL_key_update(process->server.ssl(), request) == 1);
+      ask_and_answer();
+      STRCMP_EQUAL("", server_hears().c_str());  // the bridge's own answer
+      park();
+    }
+    come_back();
+    ask_and_answer();
+  }
+}
+
+TEST(tls_bridge, an_answer_to_new_keys_is_owed_before_parking) {
+  meet();
+  come_back();
+  CHECK(SSL_key_update(client->ssl(), SSL_KEY_UPDATE_REQUESTED) == 1);
+  SSL_do_handshake(client->ssl());
+  STRCMP_EQUAL("", server_hears().c_str());
+  STRCMP_EQUAL("a KeyUpdate of the client's to be answered", process->bridge.why_not_park());
+  STRCMP_EQUAL("late", client_hears("late").c_str());
+  park();
+}
+
+TEST(tls_bridge, tickets_are_not_the_clients) {
+  meet();
+  process = std::make_unique<Process>(servers.get(), parked);
+  SSL_set_num_tickets(process->server.ssl(), 2);
+  process->shake_hands();
+  CHECK(process->good && process->bridge.up());
+  CHECK(process->bridge.for_client().empty());
+  ask_and_answer();
+  park();
 }
