@@ -55,7 +55,7 @@ APXS_FLAGS = $(eval APXS_FLAGS := $(shell $(APXS) -q EXTRA_CPPFLAGS) $(APXS_INCL
 # a room which needs one above itself doesn't link. t/lint_wall.py has the same order, for includes.
 ROOMS := lingerd/start lingerd/succession lingerd/io lingerd/core report contract base
 MODULE_ROOMS := mod_linger mod_linger/keepalive mod_linger/offload mod_linger/link report contract
-TLS_ROOMS := mod_linger_tls/inner mod_linger_tls/layer
+TLS_ROOMS := mod_linger_tls mod_linger_tls/inner mod_linger_tls/layer
 MODULE_BASE := fd_passing numbers unix_socket
 sources_of = $(wildcard $(addsuffix /*.cpp,$(1)))
 objects_of = $(patsubst %.cpp,$(OBJ)/%.o,$(call sources_of,$(1)))
@@ -70,7 +70,7 @@ COLD_SOURCES := $(call sources_of,lingerctl lingerd lingerd/start lingerd/succes
 daemon_libs = $(shell pkg-config --libs libsystemd)
 
 .PHONY: all
-all: $(OUT)/mod_linger.so $(OUT)/lingerd $(OUT)/lingerctl ## Build build/mod_linger.so, build/lingerd and build/lingerctl (the default)
+all: $(OUT)/mod_linger.so $(OUT)/mod_linger_tls.so $(OUT)/lingerd $(OUT)/lingerctl ## Build build/mod_linger.so, build/mod_linger_tls.so, build/lingerd and build/lingerctl (the default)
 
 # The flags that the objects were made with: another CXX or CXXFLAGS makes them again.
 $(OBJ)/flags: FORCE
@@ -83,7 +83,7 @@ $(OBJ)/%.o: %.cpp $(OBJ)/flags
 	@mkdir -p $(@D)
 	@echo "  CXX    $<"
 	$(Q)$(COMPILE) $(EXTRA_FLAGS) -fPIC -fvisibility=hidden -c -o $@ $<
-$(OBJ)/mod_linger/%.o: EXTRA_FLAGS += $(APXS_FLAGS)
+$(OBJ)/mod_linger/%.o $(OBJ)/mod_linger_tls/%.o: EXTRA_FLAGS += $(APXS_FLAGS)
 $(if $(findstring -O2,$(VARIANT_FLAGS)),$(COLD_SOURCES:%.cpp=$(OBJ)/%.o)): EXTRA_FLAGS += -Os
 
 # The list of a room's objects: one that is added or removed makes its library again.
@@ -111,6 +111,13 @@ $(OUT)/mod_linger.so: $(module_objects)
 	@mkdir -p $(@D)
 	@echo "  LINK   $@"
 	$(Q)$(CXX) $(VARIANT_FLAGS) -shared $(RELRO) $(LDFLAGS) -o $@ $^
+
+# The one that knows TLS: with the libssl that mod_ssl has.
+tls_objects := $(call objects_of,$(TLS_ROOMS))
+$(OUT)/mod_linger_tls.so: $(tls_objects)
+	@mkdir -p $(@D)
+	@echo "  LINK   $@"
+	$(Q)$(CXX) $(VARIANT_FLAGS) -shared $(RELRO) $(LDFLAGS) -o $@ $^ -lssl -lcrypto
 
 # ---- Tests -----------------------------------------------------------------------------------
 

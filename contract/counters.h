@@ -179,7 +179,23 @@ struct CounterInfo {
     "or "                                                                                          \
     "brought no client that this httpd had parked. Should be zero, unless a restart has removed "  \
     "a "                                                                                           \
-    "listener; the error log says which process came.")
+    "listener; the error log says which process came.")                                            \
+  X(kParkedTls, "LingerParkedTls", "TLS states kept", kGauge, kCount, "mod_linger_parked_tls",     \
+    "Sealed states of parked TLS connections in httpd's shared memory (LingerKeepAliveTLS). One "  \
+    "whose client left while it was parked is kept until KeepAliveTimeout is over.")               \
+  X(kParkedTlsTotal, "LingerParkedTlsTotal", "Parked over TLS", kCounter, kCount,                  \
+    "mod_linger_parks_tls",                                                                        \
+    "Times that a TLS connection was parked; they are in LingerParkedTotal "                       \
+    "too.")                                                                                        \
+  X(kTlsResumed, "LingerTlsResumed", "TLS resumed", kCounter, kCount, "mod_linger_tls_resumed",    \
+    "Parked TLS connections with which a process went on.")                                        \
+  X(kTlsRefused, "LingerTlsRefused", "TLS refused", kCounter, kCount, "mod_linger_tls_refused",    \
+    "Parked TLS connections that came back a second time, or whose sealed state didn't fit them; " \
+    "they are closed without a byte. Should stand still; the error log says more.")                \
+  X(kTlsResumeMicros, "LingerTlsResumeMicros", "Time spent resuming TLS", kCounter, kMicros,       \
+    "mod_linger_tls_resume_seconds",                                                               \
+    "Time that httpd's workers spent on parked TLS connections from their arrival until mod_ssl "  \
+    "could read.")
 
 #define LINGER_ENUMERATOR(name, ...) name,
 enum class DaemonCounter : std::size_t { LINGER_DAEMON_COUNTERS(LINGER_ENUMERATOR) kCount };

@@ -19,6 +19,7 @@ Record encode(const Handoff& handoff) {
   Record record;
   record.size = sizeof(Record);
   record.kind = handoff.kind;
+  record.flags = handoff.over_tls ? kOverTls : 0;
   record.idle_ms = handoff.idle_ms;
   record.cap_ms = handoff.cap_ms;
   record.handed_off_ns = handoff.handed_off_ns;
@@ -69,6 +70,7 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
     out.stall_ms = record.stall_ms;
     out.keepalives = record.keepalives;
     out.ticket = record.ticket;
+    out.over_tls = (record.flags & kOverTls) != 0;
   }
   return DecodeResult::kOk;
 }

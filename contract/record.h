@@ -41,6 +41,9 @@ enum class RecordKind : std::uint16_t {
   kBegin = 32,   // none. The offer of this ticket is lingerd's: send it, then the FIN, then drain
 };
 
+// Record::flags. kIdle: the connection speaks TLS, so that its client says goodbye in records.
+inline constexpr std::uint16_t kOverTls = 1;
+
 // Both durations, in milliseconds: 1 to kMaxDurationMs. lingerd cuts them down to its --max-time.
 inline constexpr std::uint32_t kMaxDurationMs = 3'600'000;
 
@@ -50,7 +53,7 @@ struct Record {
   std::uint16_t version = kRecordVersion;
   std::uint16_t size = 0;
   RecordKind kind = RecordKind::kLinger;
-  std::uint16_t flags = 0;
+  std::uint16_t flags = 0;           // kIdle: kOverTls
   std::uint32_t idle_ms = 0;         // LingerTimeout
   std::uint32_t cap_ms = 0;          // LingerTime
   std::uint32_t fallbacks = 0;       // that lingerd doesn't know of yet
@@ -77,6 +80,7 @@ struct Handoff {
   std::uint32_t stall_ms = 0;
   std::uint32_t keepalives = 0;
   std::uint64_t ticket = 0;  // kIdle: the tag
+  bool over_tls = false;     // kIdle
   std::uint32_t fallbacks = 0;
   std::uint32_t user = 0;  // of the peer: lingerd asks the kernel, no record says it
 };

@@ -17,8 +17,9 @@ struct Child {
   server_rec* main_server = nullptr;
   const char* socket_path = "";  // set before any use, as the next one
   const char* stats_path = "";
-  Tally* tally = nullptr;    // null: no shared memory, Apache lingers itself
-  Client* client = nullptr;  // null in the parent
+  Tally* tally = nullptr;                 // null: no shared memory, Apache lingers itself
+  Client* client = nullptr;               // null in the parent
+  std::uint64_t (*kept_tls)() = nullptr;  // linger_tls_module's states; null: it isn't there
 };
 [[nodiscard]] Child& this_child();
 

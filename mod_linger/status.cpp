@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "base/clock.h"
+#include "contract/counters.h"
 #include "contract/stats_reader.h"
 #include "mod_linger/child.h"
 #include "mod_linger/link/obstacle.h"
@@ -34,6 +35,7 @@ Report make_report() {
   report.daemon = read_stats(stats_path(), report.now_ns);
   if (child.tally != nullptr) {
     report.module = child.tally->counters();
+    if (child.kept_tls != nullptr) (*report.module)[ModuleCounter::kParkedTls] = child.kept_tls();
     report.module_ring = child.tally->ring();
     report.obstacle = words_of(child.tally->last_found()).last_hand_off;
   }

@@ -52,6 +52,7 @@ ModuleCounters Tally::counters() const {
   }
   values[kFallbacks] = values[kFallbacksDown] + values[kFallbacksBusy] + values[kFallbacksDenied];
   values[kHandoffMicros] /= 1'000;
+  values[kTlsResumeMicros] /= 1'000;
   return values;
 }
 

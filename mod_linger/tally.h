@@ -40,7 +40,7 @@ class Tally {
     if (n != 0) unreported_.fetch_add(n, std::memory_order_relaxed);
   }
 
-  // Fallbacks is the sum of its reasons; kHandoffMicros is kept in nanoseconds until here.
+  // Fallbacks is the sum of its reasons; the times are kept in nanoseconds until here.
   [[nodiscard]] ModuleCounters counters() const;
   [[nodiscard]] ModuleRing ring() const { return ring_.snapshot(); }
 

@@ -21,7 +21,7 @@ MODULE = LINK | REPORT | {"mod_linger"}
 TLS_LAYER = {"mod_linger_tls/layer"}
 TLS_INNER = TLS_LAYER | {"mod_linger_tls/inner"}
 ROOMS = {
-    # folder: (includes, pure, httpd)
+    # folder: (includes: folders, and single files; pure, httpd)
     "base": (BASE, False, False),
     "contract": (CONTRACT, False, False),
     "report": (REPORT, True, False),
@@ -34,9 +34,12 @@ ROOMS = {
     "mod_linger/link": (LINK, False, False),
     "mod_linger": (MODULE, False, True),
     "mod_linger/offload": (MODULE | {"mod_linger/offload"}, False, True),
-    "mod_linger/keepalive": (MODULE | {"mod_linger/keepalive"}, False, True),
+    "mod_linger/keepalive": (MODULE | {"mod_linger/keepalive", "mod_linger/tls"}, False, True),
     "mod_linger_tls/layer": (TLS_LAYER, False, False),
     "mod_linger_tls/inner": (TLS_INNER, False, False),
+    "mod_linger_tls": (TLS_INNER | CONTRACT | {"mod_linger_tls", "mod_linger/tls", "mod_linger/guarded.h"},
+                       False, True),
+    "mod_linger/tls": (CONTRACT | {"mod_linger/tls"}, False, True),
 }
 # Files that may see more than their room: the hook list names the features.
 ALSO = {
@@ -98,7 +101,7 @@ def check_rooms():
         may_include, _, httpd = ROOMS[room]
         may_include = may_include | ALSO.get(str(name), set())
         for kind, header in includes(path):
-            if kind == '"' and str(pathlib.PurePath(header).parent) not in may_include:
+            if kind == '"' and not {header, str(pathlib.PurePath(header).parent)} & may_include:
                 if not (httpd and "/" not in header):
                     yield f"{name}: {room} may not include {header}"
             if kind == "<" and not httpd and header.startswith(HTTPD):

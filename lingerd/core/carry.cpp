@@ -49,7 +49,7 @@ bool good(const CarriedParking& parking, std::uint64_t now_ms, std::uint64_t add
   return good_duration(parking.keepalive_ms) && good_duration(parking.idle_ms) &&
          good_duration(parking.cap_ms) && parking.arrived_ms <= now_ms &&
          parking.returning_since_ms <= now_ms && parking.address < addresses &&
-         parking.deadline_ms <= now_ms + 1 + kMaxDurationMs &&
+         parking.over_tls <= 1 && parking.deadline_ms <= now_ms + 1 + kMaxDurationMs &&
          (returns || parking.deadline_ms >= parking.keepalive_ms);
 }
 

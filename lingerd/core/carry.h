@@ -53,8 +53,9 @@ struct CarriedParking {
   std::uint32_t keepalive_ms = 0;
   std::uint32_t idle_ms = 0;
   std::uint32_t cap_ms = 0;
-  std::uint32_t address = 0;  // the way back: which of the addresses that travel beside it
-  std::uint32_t user = 0;     // of the peer that it came from
+  std::uint16_t address = 0;   // the way back: which of the addresses that travel beside it
+  std::uint16_t over_tls = 0;  // or 1
+  std::uint32_t user = 0;      // of the peer that it came from
 };
 static_assert(sizeof(CarriedParking) == 56);
 

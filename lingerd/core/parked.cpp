@@ -34,6 +34,7 @@ void Parked::arrive(SocketId id, AddressId address, const Handoff& handoff, std:
   slot.keepalive_ms = handoff.stall_ms;
   slot.idle_ms = handoff.idle_ms;
   slot.cap_ms = handoff.cap_ms;
+  slot.over_tls = handoff.over_tls;
   // When the waiting began is the peer's word: not in the future. Rounded up: never too early.
   const MonoMillis earliest = now > slot.keepalive_ms ? now - slot.keepalive_ms : 0;
   const MonoMillis began = std::clamp(to_millis(handoff.handed_off_ns), earliest, now);
@@ -44,9 +45,9 @@ void Parked::arrive(SocketId id, AddressId address, const Handoff& handoff, std:
 void Parked::ready(SocketId id, std::uint32_t generation, std::uint64_t now_ns) {
   if (id >= slots_.size() || slots_[id].generation != generation) return;
   if (slots_[id].phase != Phase::kWaiting) return;
-  const ParkOps::Peek peek = ops_.peek(id);
-  if (peek != ParkOps::Peek::kNothing && !ops_.claim(id)) return leave(id, kReturned, now_ns);
-  switch (peek) {
+  const ParkOps::Peek seen = peek(id);
+  if (seen != ParkOps::Peek::kNothing && !ops_.claim(id)) return leave(id, kReturned, now_ns);
+  switch (seen) {
     case ParkOps::Peek::kBytes: go_back(id, now_ns); break;
     case ParkOps::Peek::kClosed: leave(id, kParkClosedByClient, now_ns); break;
     case ParkOps::Peek::kNothing:
@@ -94,7 +95,7 @@ void Parked::move_first(AddressId address, std::uint64_t now_ns) {
   const MonoMillis now = to_millis(now_ns);
   if (!ops_.claim(id)) return leave(id, kReturned, now_ns);
   // A client that has reset meanwhile doesn't want its answer.
-  if (ops_.peek(id) == ParkOps::Peek::kClosed) {
+  if (peek(id) == ParkOps::Peek::kClosed) {
     leave(id, kParkClosedByClient, now_ns);
     return;
   }
@@ -147,7 +148,7 @@ std::optional<MonoMillis> Parked::next_deadline() const {
 void Parked::time_is_up(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
   timeouts_.disarm(id);
   if (!ops_.claim(id)) return leave(id, kReturned, now_ns);
-  switch (ops_.peek(id)) {
+  switch (peek(id)) {
     case ParkOps::Peek::kBytes: go_back(id, now_ns); break;
     case ParkOps::Peek::kClosed: leave(id, kParkClosedByClient, now_ns); break;
     case ParkOps::Peek::kNothing: part(id, how, now_ns); break;
@@ -190,7 +191,7 @@ void Parked::end_one_of(const Shares::Choice& user, std::uint64_t now_ns) {
     });
     const bool waits = slots_[id].phase == Phase::kWaiting;
     if (!ops_.claim(id)) return leave(id, kReturned, now_ns);
-    if (waits && ops_.peek(id) == ParkOps::Peek::kBytes) {
+    if (waits && peek(id) == ParkOps::Peek::kBytes) {
       go_back(id, now_ns);
       if (held_ < before || slots_[id].phase == Phase::kReturning) continue;
     }
@@ -230,6 +231,7 @@ std::vector<Parked::Carried> Parked::carry_out() const {
     state.keepalive_ms = slot.keepalive_ms;
     state.idle_ms = slot.idle_ms;
     state.cap_ms = slot.cap_ms;
+    state.over_tls = slot.over_tls ? 1 : 0;
     state.user = shares_.user(slot.place);
     out.push_back({id, slot.address, state});
   }
@@ -251,6 +253,7 @@ void Parked::carry_in(std::vector<Carried> parked, std::uint64_t now_ns) {
     slot.keepalive_ms = state.keepalive_ms;
     slot.idle_ms = state.idle_ms;
     slot.cap_ms = state.cap_ms;
+    slot.over_tls = state.over_tls != 0;
     if (state.returning_since_ms != 0) {
       line_up(id, now_ns);
       slot.returning_since = std::min<MonoMillis>(state.returning_since_ms, to_millis(now_ns));

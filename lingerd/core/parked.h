@@ -39,7 +39,7 @@ class ParkOps {
   enum class Peek {
     kNothing,
     kBytes,   // a request, or its beginning
-    kClosed,  // the client's FIN or RST, and nothing before it
+    kClosed,  // the client's FIN or RST, and nothing before it but TLS's goodbye (goodbye.h)
   };
   enum class SendBack {
     kSent,   // it is httpd's
@@ -51,7 +51,7 @@ class ParkOps {
   // Reports the socket once, with `generation`, when it has something to read. False: the system
   // refuses. `again`: it has been reported before.
   [[nodiscard]] virtual bool watch(SocketId id, std::uint32_t generation, bool again) = 0;
-  [[nodiscard]] virtual Peek peek(SocketId id) = 0;
+  [[nodiscard]] virtual Peek peek(SocketId id, bool over_tls) = 0;
   [[nodiscard]] virtual SendBack send_back(SocketId id, AddressId to, const Return& back) = 0;
   // For another process that sends connections home while this one stands still (guard.h): true
   // keeps it from this one until give_up, close or linger; false: it has gone home already.
@@ -138,10 +138,12 @@ class Parked final : private Capacity::Stays {
     std::uint32_t cap_ms = 0;
     AddressId address = 0;
     Phase phase = Phase::kNone;
+    bool over_tls = false;
     Shares::Place place = 0;  // of the user
   };
 
   Slot& open_slot(SocketId id, AddressId address, Shares::User user);
+  [[nodiscard]] ParkOps::Peek peek(SocketId id) { return ops_.peek(id, slots_[id].over_tls); }
   void go_back(SocketId id, std::uint64_t now_ns);
   [[nodiscard]] ParkOps::SendBack send_back(SocketId id, std::uint64_t now_ns);
   void line_up(SocketId id, std::uint64_t now_ns);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lingerd/io/parking.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -8,12 +9,14 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <span>
 #include <system_error>
 #include <utility>
 
 #include "base/errors.h"
 #include "base/log.h"
 #include "lingerd/core/carry.h"
+#include "lingerd/core/goodbye.h"
 #include "lingerd/core/guard_table.h"
 #include "lingerd/core/return_lines.h"
 #include "lingerd/io/closer.h"
@@ -24,6 +27,12 @@ namespace lingerd {
 namespace {
 
 constexpr std::size_t kEventsAtOnce = 256;
+
+// Behind whatever is there to read.
+bool has_fin(int fd) {
+  pollfd look{fd, POLLRDHUP, 0};
+  return poll(&look, 1, 0) > 0 && (look.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
 
 UniqueFd new_epoll() {
   UniqueFd fd(epoll_create1(EPOLL_CLOEXEC));
@@ -154,10 +163,17 @@ bool Parking::watch(SocketId id, std::uint32_t generation, bool again) {
                    &event) == 0;
 }
 
-ParkOps::Peek Parking::peek(SocketId id) {
-  char byte = 0;
-  const ssize_t n = recv(static_cast<int>(id), &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
-  if (n > 0) return Peek::kBytes;
+ParkOps::Peek Parking::peek(SocketId id, bool over_tls) {
+  std::array<std::byte, kLongestGoodbye + 1> bytes{};  // one more than can be a goodbye
+  const int fd = static_cast<int>(id);
+  const ssize_t n = recv(fd, bytes.data(), over_tls ? bytes.size() : 1, MSG_PEEK | MSG_DONTWAIT);
+  if (n > 0) {
+    const auto there = std::span(bytes).first(static_cast<std::size_t>(n));
+    if (!over_tls || !is_goodbye(there) || !has_fin(fd)) return Peek::kBytes;
+    // Unread it would make the close a reset, and who only half closed would see that.
+    recv(fd, nullptr, kLongestGoodbye, MSG_TRUNC | MSG_DONTWAIT);
+    return Peek::kClosed;
+  }
   return n < 0 && is_transient(errno) ? Peek::kNothing : Peek::kClosed;
 }
 
@@ -196,7 +212,7 @@ Parking::Luggage Parking::carry_out() const {
     luggage.sockets.push_back(static_cast<int>(carried.id));
     luggage.states.push_back(carried.state);
     luggage.states.back().address =
-        static_cast<std::uint32_t>(std::ranges::find(ids, carried.address) - ids.begin());
+        static_cast<std::uint16_t>(std::ranges::find(ids, carried.address) - ids.begin());
   }
   return luggage;
 }

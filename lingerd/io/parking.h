@@ -92,7 +92,7 @@ class Parking final : private ParkOps {
  private:
   void take_left_copies();
   bool watch(SocketId id, std::uint32_t generation, bool again) override;
-  Peek peek(SocketId id) override;
+  Peek peek(SocketId id, bool over_tls) override;
   SendBack send_back(SocketId id, AddressId to, const Return& back) override;
   void close(SocketId id) override;
   void linger(SocketId id, const Handoff& handoff, std::uint64_t now_ns) override;

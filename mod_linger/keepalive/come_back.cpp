@@ -30,6 +30,7 @@
 #include "mod_linger/connection.h"
 #include "mod_linger/keepalive/arrival.h"
 #include "mod_linger/keepalive/listener.h"
+#include "mod_linger/keepalive/over_tls.h"
 #include "mod_linger/keepalive/park.h"
 #include "mod_linger/keepalive/permit.h"
 #include "mod_linger/keepalive/proof.h"
@@ -159,6 +160,15 @@ const char* what_is_wrong(Proof proof) {
   return "it brought no connection";
 }
 
+// Null: it isn't over TLS, or its state has been claimed for it. What comes a second time, or with
+// another's state, gets no byte.
+const char* claim_tls(apr_socket_t* socket, const Proven& proven) {
+  if (proven.stay == 0) return nullptr;
+  const char* problem = tls_parking()->claim(socket, binding_of(proven.socket), proven.stay);
+  if (problem != nullptr) this_child().tally->count(ModuleCounter::kTlsRefused);
+  return problem;
+}
+
 // True: `socket` is the client's now, which is served. False: what came, or the client, is to be
 // turned away.
 bool admit(apr_socket_t* socket, int fd, apr_pool_t* pool, server_rec* server, const ucred& who) {
@@ -179,16 +189,23 @@ bool admit(apr_socket_t* socket, int fd, apr_pool_t* pool, server_rec* server, c
     refuse(server, socket, "no descriptor for the client", who);
     return false;
   }
-  const Proof proof = prove(socket, fd, arrival.back);
-  if (proof == Proof::kGood) {
+  const Proven proven = prove(socket, fd, arrival.back);
+  if (proven.proof == Proof::kGood) {
+    // Last of all, because it can be done once.
+    if (const char* problem = claim_tls(socket, proven)) {
+      refuse(server, socket, problem, who);
+      return false;
+    }
     auto* back = new (apr_palloc(pool, sizeof(Return))) Return(arrival.back);
     apr_socket_data_set(socket, back, kKey, nullptr);
     // The proof is the connection's, not the bringer's: the client doesn't pay for it.
     if (!lingerds) stop_parking(server, ParkingTrouble::kUnknownUser, who.uid);
     return true;
   }
-  if (proof == Proof::kNoListener) let_go(fd);
-  if (proof != Proof::kReset || !lingerds) refuse(server, socket, what_is_wrong(proof), who);
+  if (proven.proof == Proof::kNoListener) let_go(fd);
+  if (proven.proof != Proof::kReset || !lingerds) {
+    refuse(server, socket, what_is_wrong(proven.proof), who);
+  }
   return false;
 }
 

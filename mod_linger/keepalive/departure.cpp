@@ -10,18 +10,22 @@
 #include <cerrno>
 
 #include "base/clock.h"
+#include "contract/counters.h"
 #include "contract/record.h"
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
 #include "mod_linger/keepalive/listener.h"
+#include "mod_linger/keepalive/over_tls.h"
 #include "mod_linger/keepalive/park.h"
 #include "mod_linger/keepalive/permit.h"
 #include "mod_linger/keepalive/proof.h"
+#include "mod_linger/keepalive/return_tag.h"
 #include "mod_linger/keepalive/strangers.h"
 #include "mod_linger/link/client.h"
 #include "mod_linger/link/obstacle.h"
 #include "mod_linger/module.h"
 #include "mod_linger/settings.h"
+#include "mod_linger/tls/parking.h"
 
 namespace lingerd {
 namespace {
@@ -51,6 +55,35 @@ bool send_away(conn_rec* connection, Park& park, int fd, const Handoff& handoff)
   ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
                 "parked after %d requests, for at most %u ms", connection->keepalives,
                 handoff.stall_ms);
+  return true;
+}
+
+struct OverTls {
+  const TlsParking& parking;
+  const SocketIdentity& identity;
+  int fd;
+};
+
+// Its state first, then the socket. Only a record that has certainly not been sent gives the
+// connection back to this process: two that went on with it would use the same numbers.
+bool parks_over_tls(conn_rec* connection, Park& park, const OverTls& tls, Handoff& handoff) {
+  const std::uint64_t until_ns = keep_until(monotonic_ns(), handoff.stall_ms);
+  const std::uint64_t stay = tls.parking.deposit(connection, binding_of(tls.identity), until_ns);
+  if (stay == 0) {
+    ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
+                  "not parked: there is no room for its TLS state");
+    return false;
+  }
+  handoff.ticket = tag_for(tls.identity, handoff.keepalives, handoff.stall_ms, stay);
+  handoff.over_tls = true;
+  if (!send_away(connection, park, tls.fd, handoff) &&
+      tls.parking.take_back(tls.identity.cookie, stay)) {
+    return false;
+  }
+  if (park.parked) this_child().tally->count(ModuleCounter::kParkedTlsTotal);
+  park.parked = true;
+  connection->aborted = 1;
+  tls.parking.left(connection);
   return true;
 }
 
@@ -121,13 +154,16 @@ bool parks(conn_rec* connection, Park& park, apr_interval_time_t timeout, std::u
   if (fd < 0) return false;
   const Settings& settings = settings_of(server_of(connection));
   Handoff handoff = idle_handoff(settings, connection, timeout, since_ns);
-  const auto tag = tag_for(connection, fd, handoff.keepalives, handoff.stall_ms);
-  if (!tag) {
+  const auto identity = identity_of(connection, fd);
+  if (!identity) {
     ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, connection,
                   "not parked: by its address it came through none of httpd's listeners");
     return false;
   }
-  handoff.ticket = *tag;
+  if (const TlsParking* tls = tls_parking_of(connection)) {
+    return parks_over_tls(connection, park, {*tls, *identity, fd}, handoff);
+  }
+  handoff.ticket = tag_for(*identity, handoff.keepalives, handoff.stall_ms, 0);
   return send_away(connection, park, fd, handoff);
 }
 

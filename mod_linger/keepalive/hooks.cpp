@@ -15,6 +15,7 @@
 #include "mod_linger/keepalive/come_back.h"
 #include "mod_linger/keepalive/listener.h"
 #include "mod_linger/keepalive/objections.h"
+#include "mod_linger/keepalive/over_tls.h"
 #include "mod_linger/keepalive/park.h"
 #include "mod_linger/keepalive/proof.h"
 #include "mod_linger/keepalive/strangers.h"
@@ -33,6 +34,7 @@ int prepare_keep_alive(apr_pool_t*, apr_pool_t*, apr_pool_t* temp_pool, server_r
 }  // namespace
 
 void register_keep_alive() {
+  register_tls_parking();
   // The listener has to be there before the MPM opens its own.
   static const char* const kMpms[] = {"prefork.c", "worker.c", "event.c", nullptr};
   ap_hook_open_logs(guarded<open_listener, OK>, nullptr, kMpms, APR_HOOK_REALLY_FIRST);

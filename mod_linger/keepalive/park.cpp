@@ -20,8 +20,10 @@
 #include "mod_linger/keepalive/departure.h"
 #include "mod_linger/keepalive/listener.h"
 #include "mod_linger/keepalive/objections.h"
+#include "mod_linger/keepalive/over_tls.h"
 #include "mod_linger/keepalive/permit.h"
 #include "mod_linger/settings.h"
+#include "mod_linger/tls/parking.h"
 
 namespace lingerd {
 namespace {
@@ -92,11 +94,18 @@ bool goes_later(ap_filter_t* filter, Park& park, apr_interval_time_t timeout,
   }
 }
 
+// A trip costs more over TLS, so that it pays after a longer wait only.
+std::uint32_t after_ms_of(conn_rec* connection) {
+  const server_rec* server = server_of(connection);
+  const TlsParking* tls = tls_parking_of(connection);
+  return tls != nullptr ? tls->after_ms(server) : settings_of(server).keep_alive_after_ms;
+}
+
 // The next request is asked for. Most requests of a client that doesn't think come before the wait
 // is over: up to there this does what httpd would, one poll(2), and no more.
 bool parks_instead_of_waiting(ap_filter_t* filter, Park& park) {
   conn_rec* connection = filter->c;
-  const std::uint32_t after_ms = settings_of(server_of(connection)).keep_alive_after_ms;
+  const std::uint32_t after_ms = after_ms_of(connection);
   const std::uint32_t wait_ms = worth_waiting(park.habit, after_ms);
   note_stay(park.habit, after_ms);
   apr_socket_t* socket = ap_get_conn_socket(connection);
@@ -114,10 +123,18 @@ bool parks_instead_of_waiting(ap_filter_t* filter, Park& park) {
   return !anything_buffered(filter, park) && goes_later(filter, park, timeout, since_ns);
 }
 
-// mod_reqtimeout asks for the first byte, the core for a line. After a blank line mod_reqtimeout
-// asks without waiting, and waits itself.
-bool asks_for_a_request(ap_input_mode_t mode, apr_read_type_e block) {
-  return mode == AP_MODE_GETLINE || (mode == AP_MODE_SPECULATIVE && block == APR_BLOCK_READ);
+// mod_reqtimeout asks for the first byte, the core for a line, mod_ssl for a record. After a blank
+// line mod_reqtimeout asks without waiting, and waits itself; so does httpd when it looks for
+// a request that is there already, and mod_ssl's question doesn't tell what httpd's was.
+bool asks_for_a_request(bool over_tls, ap_input_mode_t mode, apr_read_type_e block) {
+  if (mode == AP_MODE_GETLINE) return true;
+  return block == APR_BLOCK_READ &&
+         (mode == AP_MODE_SPECULATIVE || (over_tls && mode == AP_MODE_READBYTES));
+}
+
+// What ends it here, quietly. mod_ssl takes an end without the client's goodbye for an error.
+apr_status_t end_of(bool over_tls) {
+  return over_tls ? APR_TIMEUP : APR_EOF;
 }
 
 // CRLF or LF alone, which may come between two requests (RFC 9112, 2.2).
@@ -134,10 +151,13 @@ apr_status_t park_filter(ap_filter_t* filter, apr_bucket_brigade* brigade, ap_in
   Park* known = park_of(filter->c);
   if (known == nullptr) return ap_get_brigade(filter->next, brigade, mode, block, bytes);
   Park& park = *known;
-  if (park.parked) return APR_EOF;
-  if (park.idle_next && asks_for_a_request(mode, block)) {
-    park.idle_next = false;
-    if (parks_instead_of_waiting(filter, park)) return APR_EOF;
+  if (park.parked) return end_of(tls_parking_of(filter->c) != nullptr);
+  if (park.idle_next) {
+    const bool over_tls = tls_parking_of(filter->c) != nullptr;
+    if (asks_for_a_request(over_tls, mode, block)) {
+      park.idle_next = false;
+      if (parks_instead_of_waiting(filter, park)) return end_of(over_tls);
+    }
   }
   const apr_status_t status = ap_get_brigade(filter->next, brigade, mode, block, bytes);
   if (park.between && mode == AP_MODE_GETLINE && status == APR_SUCCESS) {
@@ -185,9 +205,10 @@ int note_for_parking(request_rec* request) {
   Park& park = *known;
   if (!park.authenticated) park.authenticated = offers_to_authenticate_connection(request);
   const Settings& settings = settings_of(request->server);
+  const TlsParking* tls = tls_parking_of(connection);
   park.idle_next = settings.enabled && settings.keep_alive &&
                    connection->keepalive == AP_CONN_KEEPALIVE && is_plain_http(request) &&
-                   !park.authenticated;
+                   !park.authenticated && (tls == nullptr || tls->wants(request));
   park.between = park.idle_next;
   park.came_back_with = 0;
   return DECLINED;

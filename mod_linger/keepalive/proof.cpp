@@ -10,6 +10,7 @@
 
 #include "mod_linger/keepalive/endpoint.h"
 #include "mod_linger/keepalive/listener.h"
+#include "mod_linger/keepalive/over_tls.h"
 #include "mod_linger/keepalive/own_listeners.h"
 #include "mod_linger/keepalive/return_tag.h"
 
@@ -52,33 +53,39 @@ void learn_listeners(apr_pool_t*, server_rec*) {
   }
 }
 
-std::optional<std::uint64_t> tag_for(conn_rec* connection, int socket, std::uint32_t keepalives,
-                                     std::uint32_t keepalive_ms) {
-  const ReturnKey* key = return_key();
+std::optional<SocketIdentity> identity_of(conn_rec* connection, int socket) {
   const auto local = endpoint(connection->local_addr);
   const auto client = endpoint(connection->client_addr);
   const auto cookie = cookie_of(socket);
   // A listener that a BPF program has steered a connection to doesn't match its address.
-  if (key == nullptr || !local || !client || !cookie || !own_listeners().could_accept(*local)) {
+  if (return_key() == nullptr || !local || !client || !cookie ||
+      !own_listeners().could_accept(*local)) {
     return std::nullopt;
   }
-  return tag_of({*cookie, *local, *client, keepalives, keepalive_ms}, *key);
+  return SocketIdentity{*cookie, *local, *client};
 }
 
-Proof prove(apr_socket_t* socket, int fd, const Return& back) {
+std::uint64_t tag_for(const SocketIdentity& socket, std::uint32_t keepalives,
+                      std::uint32_t keepalive_ms, std::uint64_t stay) {
+  return tag_of({socket, keepalives, keepalive_ms}, *return_key(), stay);
+}
+
+Proven prove(apr_socket_t* socket, int fd, const Return& back) {
   const ReturnKey* key = return_key();
   const auto cookie = cookie_of(fd);
-  if (key == nullptr || !cookie || !is_tcp(fd)) return Proof::kForged;
+  if (key == nullptr || !cookie || !is_tcp(fd)) return {Proof::kForged};
   const auto local = endpoint(socket, APR_LOCAL);
   const auto client = endpoint(socket, APR_REMOTE);
   // A socket that listens, or never was connected, has no client either: it gets no further.
-  if (!local || !client) return Proof::kReset;
-  if (tag_of({*cookie, *local, *client, back.keepalives, back.keepalive_ms}, *key) != back.tag) {
-    return Proof::kForged;
+  if (!local || !client) return {Proof::kReset};
+  Proven proven{Proof::kGood, {*cookie, *local, *client}};
+  if (const TlsParking* tls = tls_parking()) proven.stay = tls->stay_of(*cookie);
+  if (tag_for(proven.socket, back.keepalives, back.keepalive_ms, proven.stay) != back.tag) {
+    return {Proof::kForged};
   }
-  if (!own_listeners().could_accept(*local)) return Proof::kNoListener;
-  if (!own_listeners().could_accept(*local, network_of(fd))) return Proof::kElsewhere;
-  return Proof::kGood;
+  if (!own_listeners().could_accept(*local)) return {Proof::kNoListener};
+  if (!own_listeners().could_accept(*local, network_of(fd))) return {Proof::kElsewhere};
+  return proven;
 }
 
 }  // namespace lingerd

@@ -18,6 +18,7 @@
 #include <optional>
 
 #include "contract/record.h"
+#include "mod_linger/keepalive/return_tag.h"
 
 namespace lingerd {
 
@@ -25,9 +26,10 @@ namespace lingerd {
 void learn_listeners(apr_pool_t* child_pool, server_rec* server);
 
 // Of a connection that is to be parked. Nothing: it wouldn't be let in again, so it must stay.
-[[nodiscard]] std::optional<std::uint64_t> tag_for(conn_rec* connection, int socket,
-                                                   std::uint32_t keepalives,
-                                                   std::uint32_t keepalive_ms);
+[[nodiscard]] std::optional<SocketIdentity> identity_of(conn_rec* connection, int socket);
+// `stay`: as of tag_of().
+[[nodiscard]] std::uint64_t tag_for(const SocketIdentity& socket, std::uint32_t keepalives,
+                                    std::uint32_t keepalive_ms, std::uint64_t stay);
 
 enum class Proof {
   kGood,
@@ -37,7 +39,13 @@ enum class Proof {
   kNoListener,  // parked by this httpd, but none of its listeners could have accepted it
 };
 
+struct Proven {
+  Proof proof = Proof::kForged;
+  SocketIdentity socket{};
+  std::uint64_t stay = 0;  // of one over TLS; 0: it isn't. Not claimed yet
+};
+
 // Of a connection that has come back. `socket` is APR's view of `fd`.
-[[nodiscard]] Proof prove(apr_socket_t* socket, int fd, const Return& back);
+[[nodiscard]] Proven prove(apr_socket_t* socket, int fd, const Return& back);
 
 }  // namespace lingerd

@@ -7,6 +7,8 @@
 #endif
 #include <sys/socket.h>
 
+#include <type_traits>
+
 #ifndef SO_COOKIE
 #define SO_COOKIE 57
 #endif
@@ -19,9 +21,15 @@ bool has_tags() {
   return true;
 }
 
-std::uint64_t tag_of(const TaggedConnection& connection, const ReturnKey& key) {
+std::uint64_t tag_of(const TaggedConnection& connection, const ReturnKey& key, std::uint64_t stay) {
   static_assert(sizeof(ReturnKey) == APR_SIPHASH_KSIZE);
-  return apr_siphash24(&connection, sizeof connection, key.data());
+  if (stay == 0) return apr_siphash24(&connection, sizeof connection, key.data());
+  struct OverTls : TaggedConnection {
+    std::uint64_t stay;
+  };
+  static_assert(std::has_unique_object_representations_v<OverTls>);
+  const OverTls over_tls{connection, stay};
+  return apr_siphash24(&over_tls, sizeof over_tls, key.data());
 }
 
 #else
@@ -30,7 +38,7 @@ bool has_tags() {
   return false;
 }
 
-std::uint64_t tag_of(const TaggedConnection&, const ReturnKey&) {
+std::uint64_t tag_of(const TaggedConnection&, const ReturnKey&, std::uint64_t) {
   return 0;
 }
 

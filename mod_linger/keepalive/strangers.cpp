@@ -15,6 +15,9 @@
 #include <cstring>
 #include <string_view>
 
+#include "mod_linger/keepalive/over_tls.h"
+#include "mod_linger/tls/parking.h"
+
 namespace lingerd {
 namespace {
 
@@ -31,12 +34,17 @@ constexpr std::array<std::string_view, 8> kKnownFilters{
 // Loaded modules that aren't among them: const module*.
 apr_array_header_t* strangers = nullptr;
 
-const char* unknown_in(const ap_filter_t* filter) {
+// And of mod_ssl's connections that linger_tls_module knows, which takes the state of these along.
+constexpr std::string_view kSslModule = "mod_ssl.c";
+constexpr std::array<std::string_view, 3> kSslFilters{"ssl/tls filter", "ssl/tls coalescing filter",
+                                                      "linger_tls"};
+
+const char* unknown_in(const ap_filter_t* filter, bool over_tls) {
   for (; filter != nullptr; filter = filter->next) {
-    if (std::ranges::find(kKnownFilters, std::string_view(filter->frec->name)) ==
-        kKnownFilters.end()) {
-      return filter->frec->name;
-    }
+    const std::string_view name = filter->frec->name;
+    if (std::ranges::find(kKnownFilters, name) != kKnownFilters.end()) continue;
+    if (over_tls && std::ranges::find(kSslFilters, name) != kSslFilters.end()) continue;
+    return filter->frec->name;
   }
   return nullptr;
 }
@@ -76,13 +84,15 @@ const char* stranger_on(conn_rec* connection) {
   if (has_looked_up(connection)) return "a name that DNS or identd has given";
   if (!is_sockets_own(connection)) return "an address that isn't the socket's";
   if (std::strcmp(ap_get_protocol(connection), AP_PROTOCOL_HTTP1) != 0) return "another protocol";
-  if (const char* name = unknown_in(connection->input_filters)) return name;
-  if (const char* name = unknown_in(connection->output_filters)) return name;
+  const TlsParking* tls = tls_parking_of(connection);
+  if (const char* name = unknown_in(connection->input_filters, tls != nullptr)) return name;
+  if (const char* name = unknown_in(connection->output_filters, tls != nullptr)) return name;
   for (int i = 0; i < strangers->nelts; ++i) {
     const module* each = reinterpret_cast<const module* const*>(strangers->elts)[i];
+    if (tls != nullptr && each->name == kSslModule) continue;
     if (ap_get_module_config(connection->conn_config, each) != nullptr) return each->name;
   }
-  return nullptr;
+  return tls != nullptr ? tls->objection(connection) : nullptr;
 }
 
 }  // namespace lingerd

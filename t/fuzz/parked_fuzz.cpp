@@ -38,7 +38,7 @@ class Clients final : public ParkOps {
     open[id] = generation;
     return mood % 32 != 31;
   }
-  Peek peek(SocketId id) override {
+  Peek peek(SocketId id, bool) override {
     must(open.count(id) == 1);
     return static_cast<Peek>(mood % 3);
   }

@@ -84,7 +84,7 @@ class World final : public ParkOps {
     return true;
   }
   // Who is seen to have a request tries at once, or joins the line if there is one.
-  Peek peek(SocketId id) override {
+  Peek peek(SocketId id, bool) override {
     Client& client = at(id, "peek");
     if (client.asks() && !client.returning_ms && first_in_line(client.address)) line_up(client);
     return client.gone() ? Peek::kClosed : client.bytes ? Peek::kBytes : Peek::kNothing;
@@ -447,7 +447,7 @@ void Model::restart() {
   left.counters = counters_;
   std::vector<Parked::Carried> carried = parked_->carry_out();
   for (Parked::Carried& each : carried) {
-    each.state.address = each.address;
+    each.state.address = static_cast<std::uint16_t>(each.address);
     left.parked.push_back(each.state);
   }
   CarriedState state;

@@ -51,7 +51,7 @@ struct FakePark final : ParkOps {
     open[id].generation = generation;
     return true;
   }
-  Peek peek(SocketId id) override {
+  Peek peek(SocketId id, bool) override {
     CHECK(open.count(id) == 1);  // what has gone must not be touched
     return open[id].peek;
   }
@@ -405,7 +405,7 @@ TEST(parked, goes_on_in_the_next_lingerd) {
   state.addresses = 5;
   std::vector<Parked::Carried> carried = parked.carry_out();
   for (Parked::Carried& each : carried) {
-    each.state.address = each.address;
+    each.state.address = static_cast<std::uint16_t>(each.address);
     state.parked.push_back(each.state);
   }
   CarriedState arrived;

@@ -10,6 +10,7 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 BUILD = pathlib.Path(os.environ.get("LINGER_BUILD", ROOT / "build"))
 MODULE = pathlib.Path(os.environ.get("MOD_LINGER", BUILD / "mod_linger.so"))
+MODULE_TLS = pathlib.Path(os.environ.get("MOD_LINGER_TLS", MODULE.with_name("mod_linger_tls.so")))
 LINGERD = pathlib.Path(os.environ.get("LINGERD", BUILD / "lingerd"))
 LINGERCTL = pathlib.Path(os.environ.get("LINGERCTL", BUILD / "lingerctl"))
 HTTPD = os.environ.get("HTTPD", "/usr/sbin/apache2")

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the module knows of a client's connection to mod_ssl.
+//
+// It is one of two kinds. The first time it is mod_ssl's own: a tap follows it, so that its secrets
+// and sequence numbers are known when it is parked. Each time that it comes back a bridge stands
+// between the client and mod_ssl, which then has another TLS connection, in memory.
+#pragma once
+
+#include <httpd.h>  // before the others, which need it
+
+#include <openssl/ssl.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "mod_linger_tls/inner/bridge.h"
+#include "mod_linger_tls/last_record.h"
+#include "mod_linger_tls/layer/state.h"
+#include "mod_linger_tls/tap.h"
+
+namespace lingerd::tls {
+
+struct Connection {
+  SSL* ssl = nullptr;  // mod_ssl's; null: it doesn't speak TLS (yet), or has said goodbye
+  bool late = false;   // requests may have been read: too late for a tap
+  bool gone = false;   // parked: nothing is written or read any more
+
+  Tap tap;
+  LastRecord written;  // by mod_ssl
+  LastRecord read;
+
+  std::optional<Bridge> bridge;
+  std::uint64_t arrived_ns = 0;  // with the bridge; 0: it has been counted as resumed
+};
+
+// Null: not a client's.
+[[nodiscard]] Connection* connection_of(conn_rec* connection);
+// By mod_ssl's object.
+[[nodiscard]] Connection* connection_of(const SSL* ssl);
+
+// Hooks. post_config: `connection_of(ssl)` has a place in SSL objects until the configuration ends.
+[[nodiscard]] bool open_place_in_ssl(apr_pool_t* config_pool);
+// pre_connection, before mod_ssl's.
+int begin_connection(conn_rec* connection, void* socket);
+// process_connection, before all others'.
+int check_connection(conn_rec* connection);
+// mod_ssl's pre_handshake and init_server.
+int meet_ssl(conn_rec* connection, SSL* ssl, int is_proxy);
+int tap_context(server_rec* server, apr_pool_t* pool, int is_proxy, SSL_CTX* context);
+
+}  // namespace lingerd::tls

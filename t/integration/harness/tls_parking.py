@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sites with LingerKeepAliveTLS, and clients that keep their TLS connection."""
+import ssl
+
+from harness import clients, keepalive, places, tls
+from harness.keepalive import KeepAlive
+
+SUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+MODULES = ("ssl", "socache_shmcb", "headers", "env", "rewrite", "reqtimeout")
+
+
+def directives(after_ms=20):
+    return (f'LoadModule linger_tls_module "{places.MODULE_TLS}"\n'
+            f"LingerKeepAliveTLS On\nLingerKeepAliveTLSAfter {after_ms}\n")
+
+
+def site(box, mpm, *lingerd_arguments, extra="", more="", after_ms=20, modules=(), config="",
+         **options):
+    """(httpd that parks TLS connections of the virtual host at port "tls", lingerd). `extra` goes into
+    that virtual host, `more` to the main server's linger directives."""
+    certificate = tls.make_certificate(box.directory)
+    httpd, lingerd = keepalive.site(
+        box, mpm, *lingerd_arguments, ports=("tls",), modules=(*MODULES, *modules),
+        directives=directives(after_ms) + more,
+        config="KeepAliveTimeout 60\nMaxKeepAliveRequests 0\n" + config
+        + tls.vhost(certificate, extra=extra), **options)
+    return httpd, lingerd
+
+
+class TlsKeepAlive(KeepAlive):
+    """A TLS connection that asks again and again, over buffers of its own: what comes is counted in
+    records, and TLS's goodbye is told from TCP's."""
+
+    def __init__(self, port, *, name="localhost", suite=None, alpn=None, context=None,
+                 session=None, **options):
+        super().__init__(port, **options)
+        context = context or client_context(suite=suite, alpn=alpn)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name,
+                                    session=session)
+        self._run(self.tls.do_handshake)
+
+    def _flush(self):
+        if data := self._outgoing.read():
+            self.socket.sendall(data)
+
+    def _run(self, operation):
+        while True:
+            try:
+                result = operation()
+                self._flush()
+                return result
+            except ssl.SSLWantReadError:
+                self._flush()
+                data = self.socket.recv(65536)
+                if not data:
+                    raise clients.NoResponse("FIN without close_notify") from None
+                self._incoming.write(data)
+
+    def write(self, data):
+        self._run(lambda: self.tls.write(data))
+
+    def records(self, data):
+        """The records that carry `data`, not sent yet."""
+        self.tls.write(data)
+        return self._outgoing.read()
+
+    def send(self, path="/hello.txt", *headers, **options):
+        self.write(clients.request(path, *headers, close=False, **options))
+
+    def _fill(self):
+        chunk = self._run(lambda: self.tls.read(65536))
+        if not chunk:
+            raise clients.NoResponse(f"close_notify after {bytes(self.received[:200])!r}")
+        self.received += chunk
+
+    def goodbye(self):
+        """close_notify, and the FIN behind it."""
+        try:
+            self.tls.unwrap()
+        except (ssl.SSLWantReadError, ssl.SSLError):
+            pass
+        self._flush()
+        self.socket.close()
+
+
+def client_context(suite=None, alpn=None):
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if alpn:
+        context.set_alpn_protocols([alpn])
+    return context
