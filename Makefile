@@ -184,7 +184,7 @@ tsan: all build/ablinger ## Unit tests and lingerd under ThreadSanitizer, integr
 
 FUZZ_SECONDS ?= 30
 # What reads bytes that somebody else wrote, and what acts on them.
-fuzzed := $(call objects_of,contract report lingerd/core) \
+fuzzed := $(call objects_of,contract report lingerd/core $(TLS_ROOMS)) \
     $(addprefix $(OBJ)/,base/numbers.o lingerctl/text.o lingerd/start/options.o)
 fuzz_targets := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*_fuzz.cpp))
 .PHONY: fuzz fuzz-targets
@@ -200,11 +200,11 @@ fuzz-targets: $(fuzz_targets) build/fuzz/make_seeds
 build/fuzz/%_fuzz: $(OBJ)/t/fuzz/%_fuzz.o $(fuzzed)
 	@mkdir -p $(@D)
 	@echo "  LINK   $@"
-	$(Q)$(CXX) $(VARIANT_FLAGS) -fsanitize=fuzzer -o $@ $^
+	$(Q)$(CXX) $(VARIANT_FLAGS) -fsanitize=fuzzer -o $@ $^ -lssl -lcrypto
 build/fuzz/make_seeds: $(OBJ)/t/fuzz/make_seeds.o $(fuzzed)
 	@mkdir -p $(@D)
 	@echo "  LINK   $@"
-	$(Q)$(CXX) $(VARIANT_FLAGS) -o $@ $^
+	$(Q)$(CXX) $(VARIANT_FLAGS) -o $@ $^ -lssl -lcrypto
 
 bench_objects := $(patsubst %.cpp,$(OBJ)/%.o,$(wildcard tools/ablinger/*.cpp))
 build/ablinger: $(bench_objects)
@@ -230,7 +230,7 @@ check: deps ## Everything that must hold: build (g++, clang++), unit, asan unit,
 # ---- Lint ------------------------------------------------------------------------------------
 
 product := $(sort $(ROOMS) $(MODULE_ROOMS) $(TLS_ROOMS) lingerd lingerctl)
-cpp_files := $(foreach each,$(product) t/unit t/fuzz tools/ablinger tools/bench/scale,$(wildcard $(each)/*.cpp $(each)/*.h))
+cpp_files := $(foreach each,$(product) t/unit t/fuzz tools/ablinger tools/bench/scale tools/bench/tls,$(wildcard $(each)/*.cpp $(each)/*.h))
 # Where clang-tidy's opinion matters; tests follow by clang-format and the compilers' warnings.
 tidy_sources := $(call sources_of,$(product))
 .PHONY: lint lint-wall lint-format lint-includes lint-tidy format

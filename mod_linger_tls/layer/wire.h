@@ -49,6 +49,7 @@ class Reader {
 
   bool good() const { return good_; }
   bool at_end() const { return left_.empty(); }
+  std::size_t left() const { return left_.size(); }
 
  private:
   ConstBytes left_;

@@ -169,6 +169,33 @@ void carried_states(const std::filesystem::path& directory) {
   }
 }
 
+// As tls_fuzz.cpp reads them: first what it is, then how, a record's type, a length, content.
+void tls_conversations(const std::filesystem::path& directory) {
+  Seeds seeds(directory);
+  const auto add = [&](const std::vector<int>& numbers) {
+    std::vector<std::byte> bytes;
+    for (const int each : numbers) bytes.push_back(static_cast<std::byte>(each));
+    seeds.add(bytes);
+  };
+  add({2, 0, 23, 3, 'G', 'E', 'T', 200, 0, 2, 'o', 'k'});
+  add({2, 7, 23, 3, 'G', 'E', 'T', 0, 23, 0, 200, 0, 2, 'o', 'k'});
+  add({2, 0, 22, 5, 24, 0, 0, 1, 1, 0, 23, 1, 'G', 200, 0, 2, 'o', 'k'});
+  add({2, 0, 22, 5, 24, 0, 0, 1, 0, 3, 23, 1, 'G', 200, 0, 2, 'o', 'k'});
+  add({2, 0, 22, 2, 24, 0, 0, 22, 3, 0, 1, 1});
+  add({2, 0, 21, 2, 1, 90, 0, 21, 2, 1, 0, 200, 0, 2, 'o', 'k'});
+  add({2, 0, 21, 2, 2, 40, 0, 23, 1, 'G'});
+  add({2, 0, 22, 4, 11, 0, 0, 0});
+  add({2, 128, 0, 6, 20, 3, 3, 0, 1, 1});
+  add({2, 131, 0, 10, 23, 3, 3, 0, 17, 0, 0, 0, 0, 0});
+  add({1, 22, 3, 3, 0, 4, 2, 0, 0, 0});
+  add({1, 21, 3, 3, 0, 2, 2, 40});
+  add({1, 20, 3, 3, 0, 1, 1});
+  std::vector<int> state{0, 0x13, 1, 0, 0, 0, 1};
+  for (int i = 0; i < 2 * (8 + 32); ++i) state.push_back(i % 40 < 7 ? 0 : i);
+  state.insert(state.end(), {1, 'n', 1, 'a', 0, 2, 0x30, 0});
+  add(state);
+}
+
 void stats_pages(const std::filesystem::path& directory) {
   Seeds seeds(directory);
   StatsPage page;
@@ -196,6 +223,7 @@ int main(int argc, char** argv) {
   carried_states(directory / "carry_fuzz");
   idle_connections(directory / "parked_fuzz");
   stats_pages(directory / "stats_page_fuzz");
+  tls_conversations(directory / "tls_fuzz");
   std::filesystem::create_directories(directory / "config_fuzz");
   return 0;
 }

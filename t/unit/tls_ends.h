@@ -103,10 +103,9 @@ class End {
   void give(lingerd::tls::ConstBytes bytes) {
     if (!bytes.empty()) BIO_write(in_, bytes.data(), static_cast<int>(bytes.size()));
   }
-  std::string take(std::size_t most = 1 << 20) {
-    std::string out(most, '\0');
-    const int length = BIO_read(out_, out.data(), static_cast<int>(most));
-    out.resize(length > 0 ? static_cast<std::size_t>(length) : 0);
+  std::string take() {
+    std::string out(BIO_ctrl_pending(out_), '\0');
+    if (!out.empty()) BIO_read(out_, out.data(), static_cast<int>(out.size()));
     return out;
   }
   void say(std::string_view text) {
