@@ -61,6 +61,16 @@ int find_session(SSL* ssl, const unsigned char* identity, std::size_t length,
                                          : 1;
 }
 
+// OpenSSL takes an end without a goodbye for a failure, and the session for one that nobody may
+// resume. Of a parked connection it isn't.
+apr_status_t keep_session(void* data) {
+  const auto* ours = static_cast<Connection*>(data);
+  if (ours->gone && ours->ssl != nullptr) {
+    SSL_set_shutdown(ours->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  }
+  return APR_SUCCESS;
+}
+
 Connection& make_connection(conn_rec* connection) {
   auto* ours = new (apr_palloc(connection->pool, sizeof(Connection))) Connection;
   apr_pool_cleanup_register(
@@ -72,6 +82,8 @@ Connection& make_connection(conn_rec* connection) {
         return APR_SUCCESS;
       },
       apr_pool_cleanup_null);
+  // Before mod_ssl frees its object.
+  apr_pool_pre_cleanup_register(connection->pool, ours, keep_session);
   ap_set_module_config(connection->conn_config, &linger_tls_module, ours);
   return *ours;
 }

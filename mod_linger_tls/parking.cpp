@@ -84,12 +84,10 @@ std::uint64_t deposit(conn_rec* connection, const TlsBinding& binding, std::uint
   return length != 0 && stays()->keep(stay, ConstBytes(sealed).first(length), now_ns) ? stay.id : 0;
 }
 
-// mod_ssl frees its object without a word to the client, which may resume the session later on; and
-// keys that are of no use here any more go.
+// Keys that are of no use here any more go.
 void left(conn_rec* connection) {
   Connection& ours = *connection_of(connection);
   ours.gone = true;
-  if (ours.ssl != nullptr) SSL_set_shutdown(ours.ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
   ours.tap.wipe();
   if (ours.bridge) ours.bridge->forget();
 }
