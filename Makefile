@@ -158,8 +158,8 @@ integration: all build/ablinger ## Integration tests on a real httpd, prefork, w
 	@$(call RUN_PYTEST,)
 
 .PHONY: race
-race: PYTEST_ARGS := -q -s -k test_keepalive_races
-race: all ## Keep-alive clients that ask around every event: RACE_REQUESTS (1000000), each answered
+race: PYTEST_ARGS := -q -s -k 'test_keepalive_races or test_tls_races'
+race: all ## Keep-alive clients that ask around every event: RACE_REQUESTS (1000000), and half as many over TLS
 	@$(call RUN_PYTEST,RACE_REQUESTS=$(or $(RACE_REQUESTS),1000000))
 
 .PHONY: hostile

@@ -64,7 +64,7 @@ DISTRO_TESTS = ("linger/test_truncation.py linger/test_freed_worker.py keepalive
                 "keepalive/test_keepalive_way.py offload/test_offload.py offload/test_offload_daemon.py")
 SKIPPED = "-test skipped: "
 # What hunts for rare errors has found one: that is no accident of the machine.
-NO_SECOND_CHANCE = ("test_keepalive_races", "test_hostile_random")
+NO_SECOND_CHANCE = ("test_keepalive_races", "test_tls_races", "test_hostile_random")
 MOST_UNSTEADY = 3
 
 

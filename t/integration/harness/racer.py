@@ -15,6 +15,7 @@ fin      the same for any other request, the first of a connection among them
 reset    an RST, whenever it comes: before an answer, or while the connection is idle
 cut      the beginning of an answer, and then the end of the connection
 wrong    another answer
+tls      anything that isn't TLS, or is an alert but close_notify
 stuck    none within 40 s
 refused  no connection
 """
@@ -25,13 +26,46 @@ import pathlib
 import random
 import selectors
 import socket
+import ssl
 import subprocess
 import sys
 import time
 
 CONFIG = 'Header always set X-Query "expr=%{QUERY_STRING}"\n'
-ENDS = ("ok", "late", "fin", "reset", "cut", "wrong", "stuck", "refused")
+ENDS = ("ok", "late", "fin", "reset", "cut", "wrong", "tls", "stuck", "refused")
 _STUCK_AFTER = 40.0
+# At a time: who waits in the listener's queue for a worker keeps this process from its handshakes with
+# the workers, once the queue is full.
+_MOST_OPENING = 200
+
+
+class _Tls:
+    """A client's side of TLS, over buffers of its own."""
+
+    def __init__(self, context):
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname="localhost")
+        self.open = False
+
+    def take(self, chunk):
+        """(what the server says, whether it has said goodbye). Raises ssl.SSLError."""
+        self._incoming.write(chunk)
+        said = b""
+        try:
+            if not self.open:
+                self._tls.do_handshake()
+                self.open = True
+            while part := self._tls.read(65536):
+                said += part
+            return said, True
+        except ssl.SSLWantReadError:
+            return said, False
+
+    def records(self, data=b""):
+        """What is to be sent, with that in it."""
+        if data:
+            self._tls.write(data)
+        return self._outgoing.read()
 
 
 class _Client:
@@ -40,6 +74,8 @@ class _Client:
         self.number = number
         self.requests = 0
         self.socket = None
+        self.tls = None
+        self.request = b""  # until it is sent
         self.received = b""
         self.waits_since = None  # for a response
         self.asked = None  # by this connection, just before the last request was sent
@@ -49,7 +85,7 @@ class _Client:
     def _drop(self):
         self.race.selector.unregister(self.socket)
         self.socket.close()
-        self.socket = self.asked = None
+        self.socket = self.asked = self.tls = None
 
     def _connect(self):
         try:
@@ -61,7 +97,14 @@ class _Client:
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.race.selector.register(self.socket, selectors.EVENT_READ, self)
+        if self.race.context is not None:
+            self.tls = _Tls(self.race.context)
+            self._take(b"")
         return True
+
+    def opens(self):
+        """Its handshake isn't over."""
+        return self.tls is not None and not self.tls.open
 
     def send(self):
         fresh = self.socket is None
@@ -69,12 +112,19 @@ class _Client:
             return
         self.requests += 1
         self.tag = f"{self.race.pid}.{self.number}.{self.requests}"
-        request = (f"GET /hello.txt?{self.tag} HTTP/1.1\r\nHost: localhost\r\n\r\n").encode()
+        self.request = (f"GET /hello.txt?{self.tag} HTTP/1.1\r\nHost: localhost\r\n\r\n").encode()
         self.waits_since, self.due = time.monotonic(), None
-        pieces = [request]
+        if self.tls is None or self.tls.open:
+            self._ask()
+
+    def _ask(self):
+        request, self.request = self.request, b""
+        data = request if self.tls is None else self.tls.records(request)
+        pieces = [data]
         if self.race.split and random.random() < 0.3:
-            cut = random.randrange(1, len(request))
-            pieces = [request[:cut], request[cut:]]
+            cut = random.randrange(1, len(data))
+            pieces = [data[:cut], data[cut:]]
+        began = time.monotonic()
         try:
             for piece in pieces:
                 self.socket.send(piece)
@@ -83,7 +133,22 @@ class _Client:
         timeout = self.race.keep_alive_timeout
         self.late = (timeout is not None and self.asked is not None
                      and time.monotonic() - self.asked >= timeout)
-        self.asked = self.waits_since
+        self.asked = began
+
+    def _take(self, chunk):
+        """(what the server says, whether that was all); None: the connection has ended."""
+        if self.tls is None:
+            return chunk, False
+        try:
+            took = self.tls.take(chunk)
+            if data := self.tls.records():
+                self.socket.send(data)
+            return took
+        except ssl.SSLError as error:
+            self.race.samples.append(str(error))
+            return self._end("tls")
+        except OSError:
+            return self._lost("reset")
 
     def readable(self):
         try:
@@ -94,10 +159,18 @@ class _Client:
             return self._lost("reset")
         if not chunk:
             return self._lost("fin")
-        self.received += chunk
+        took = self._take(chunk)
+        if took is None:
+            return
+        said, goodbye = took
+        if self.request and self.tls.open:
+            self._ask()
+        self.received += said
         head, separator, body = self.received.partition(b"\r\n\r\n")
         if separator and len(body) >= 13:
             self._whole(head, body)
+        if goodbye and self.socket is not None:
+            self._lost("fin")
 
     def _lost(self, how):
         """The connection's end; a FIN while it was idle is no request's end."""
@@ -128,9 +201,12 @@ class _Client:
 
 
 class _Race:
-    def __init__(self, port, clients, pauses, split, keep_alive_timeout):
+    def __init__(self, port, clients, pauses, split, keep_alive_timeout, tls):
         self.port, self.pauses, self.split = port, pauses, split
         self.keep_alive_timeout = keep_alive_timeout
+        self.context = ssl.create_default_context() if tls else None
+        if tls:
+            self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
         self.selector = selectors.DefaultSelector()
         self.pid = os.getpid()
         self.ends, self.idle_fins = collections.Counter(), 0
@@ -143,9 +219,11 @@ class _Race:
         while goes_on or any(client.waits_since is not None for client in self.clients):
             now = time.monotonic()
             goes_on = goes_on and now < until and sum(self.ends.values()) < requests
+            opening = sum(client.opens() for client in self.clients)
             for client in self.clients:
-                if goes_on and client.due is not None and client.due <= now:
+                if goes_on and client.due is not None and client.due <= now and opening < _MOST_OPENING:
                     client.send()
+                    opening += client.opens()
                 if client.waits_since is not None and now - client.waits_since > _STUCK_AFTER:
                     client._end("stuck")
             for key, _ in self.selector.select(0.0005):
@@ -163,12 +241,13 @@ class Racers:
     `keep_alive_timeout`, in seconds: the server's, if a request may come too late for it."""
 
     def __init__(self, port, *, processes=2, clients=30, pauses=((0.0, 0.012),), seconds=10,
-                 requests=1 << 60, split=False, keep_alive_timeout=None):
+                 requests=1 << 60, split=False, keep_alive_timeout=None, tls=False):
+        self.longest_pause = max(high for _, high in pauses)
         self._processes = [subprocess.Popen(
             [sys.executable, "-m", "harness.racer", json.dumps(
                 {"port": port, "clients": clients, "pauses": pauses, "seconds": seconds,
                  "requests": requests // processes, "split": split,
-                 "keep_alive_timeout": keep_alive_timeout})],
+                 "keep_alive_timeout": keep_alive_timeout, "tls": tls})],
             cwd=pathlib.Path(__file__).parent.parent, stdout=subprocess.PIPE, text=True)
             for _ in range(processes)]
 
@@ -187,6 +266,6 @@ class Racers:
 if __name__ == "__main__":
     _with = json.loads(sys.argv[1])
     _race = _Race(_with["port"], _with["clients"], _with["pauses"], _with["split"],
-                  _with["keep_alive_timeout"])
+                  _with["keep_alive_timeout"], _with["tls"])
     _race.run(_with["seconds"], _with["requests"])
     print(json.dumps(_race.report()))
