@@ -39,20 +39,37 @@ void Parked::arrive(SocketId id, AddressId address, const Handoff& handoff, std:
   const MonoMillis earliest = now > slot.keepalive_ms ? now - slot.keepalive_ms : 0;
   const MonoMillis began = std::clamp(to_millis(handoff.handed_off_ns), earliest, now);
   timeouts_.arm(id, began + 1, slot.keepalive_ms, slot.place);
-  if (!ops_.watch(id, slot.generation, false)) time_is_up(id, kParkExpired, now_ns);
+  if (!ops_.watch(id, slot.generation, ParkOps::Watch::kFirst))
+    time_is_up(id, kParkExpired, now_ns);
 }
 
 void Parked::ready(SocketId id, std::uint32_t generation, std::uint64_t now_ns) {
   if (id >= slots_.size() || slots_[id].generation != generation) return;
   if (slots_[id].phase != Phase::kWaiting) return;
   const ParkOps::Peek seen = peek(id);
+  if (seen == ParkOps::Peek::kGoodbye) return wait_for_fin(id, now_ns);
   if (seen != ParkOps::Peek::kNothing && !ops_.claim(id)) return leave(id, kReturned, now_ns);
   switch (seen) {
     case ParkOps::Peek::kBytes: go_back(id, now_ns); break;
     case ParkOps::Peek::kClosed: leave(id, kParkClosedByClient, now_ns); break;
     case ParkOps::Peek::kNothing:
-      if (!ops_.watch(id, generation, true)) time_is_up(id, kParkExpired, now_ns);
+      if (!ops_.watch(id, generation, ParkOps::Watch::kAgain)) {
+        time_is_up(id, kParkExpired, now_ns);
+      }
       break;
+    case ParkOps::Peek::kGoodbye: break;  // see above
+  }
+}
+
+void Parked::wait_for_fin(SocketId id, std::uint64_t now_ns) {
+  const Slot& slot = slots_[id];
+  const MonoMillis until = to_millis(now_ns) + kFinWaitMs;
+  const auto timeout = timeouts_.armed(id);
+  if (!timeout || timeout->deadline > until) {
+    timeouts_.arm(id, to_millis(now_ns), kFinWaitMs, slot.place);
+  }
+  if (!ops_.watch(id, slot.generation, ParkOps::Watch::kForFin)) {
+    time_is_up(id, kParkExpired, now_ns);
   }
 }
 
@@ -149,7 +166,8 @@ void Parked::time_is_up(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
   timeouts_.disarm(id);
   if (!ops_.claim(id)) return leave(id, kReturned, now_ns);
   switch (peek(id)) {
-    case ParkOps::Peek::kBytes: go_back(id, now_ns); break;
+    case ParkOps::Peek::kBytes:
+    case ParkOps::Peek::kGoodbye: go_back(id, now_ns); break;
     case ParkOps::Peek::kClosed: leave(id, kParkClosedByClient, now_ns); break;
     case ParkOps::Peek::kNothing: part(id, how, now_ns); break;
   }
@@ -264,7 +282,8 @@ void Parked::carry_in(std::vector<Carried> parked, std::uint64_t now_ns) {
     timeouts_.arm(id, state.deadline_ms - state.keepalive_ms, state.keepalive_ms, slot.place);
   }
   for (const auto& [id, address, state] : parked) {
-    if (!ops_.watch(id, slots_[id].generation, false) && slots_[id].phase == Phase::kWaiting) {
+    if (!ops_.watch(id, slots_[id].generation, ParkOps::Watch::kFirst) &&
+        slots_[id].phase == Phase::kWaiting) {
       time_is_up(id, kParkExpired, now_ns);
     }
   }

@@ -30,6 +30,10 @@ namespace lingerd {
 // waits for its turn.
 inline constexpr std::uint32_t kReturnLimitMs = 10'000;
 
+// How long a goodbye over TLS waits for the FIN that belongs to it: clients send both in two calls.
+// Without one it goes to httpd, which answers it.
+inline constexpr std::uint32_t kFinWaitMs = 20;
+
 // Attempts to give connections back in one call of expire: each is some system calls.
 inline constexpr std::size_t kReturnsAtOnce = 128;
 
@@ -38,8 +42,9 @@ class ParkOps {
  public:
   enum class Peek {
     kNothing,
-    kBytes,   // a request, or its beginning
-    kClosed,  // the client's FIN or RST, and nothing before it but TLS's goodbye (goodbye.h)
+    kBytes,    // a request, or its beginning
+    kGoodbye,  // TLS's (goodbye.h), without a FIN behind it yet
+    kClosed,   // the client's FIN or RST, and nothing before it but TLS's goodbye
   };
   enum class SendBack {
     kSent,   // it is httpd's
@@ -48,9 +53,14 @@ class ParkOps {
   };
 
   virtual ~ParkOps() = default;
-  // Reports the socket once, with `generation`, when it has something to read. False: the system
-  // refuses. `again`: it has been reported before.
-  [[nodiscard]] virtual bool watch(SocketId id, std::uint32_t generation, bool again) = 0;
+  enum class Watch {
+    kFirst,
+    kAgain,   // it has been reported before
+    kForFin,  // the same, and what is there to read is known
+  };
+  // Reports the socket once, with `generation`, when it has something to read, or the client's FIN
+  // is there. False: the system refuses.
+  [[nodiscard]] virtual bool watch(SocketId id, std::uint32_t generation, Watch how) = 0;
   [[nodiscard]] virtual Peek peek(SocketId id, bool over_tls) = 0;
   [[nodiscard]] virtual SendBack send_back(SocketId id, AddressId to, const Return& back) = 0;
   // For another process that sends connections home while this one stands still (guard.h): true
@@ -146,6 +156,7 @@ class Parked final : private Capacity::Stays {
   [[nodiscard]] ParkOps::Peek peek(SocketId id) { return ops_.peek(id, slots_[id].over_tls); }
   void go_back(SocketId id, std::uint64_t now_ns);
   [[nodiscard]] ParkOps::SendBack send_back(SocketId id, std::uint64_t now_ns);
+  void wait_for_fin(SocketId id, std::uint64_t now_ns);
   void line_up(SocketId id, std::uint64_t now_ns);
   void move_lines(std::uint64_t now_ns);
   void move_first(AddressId address, std::uint64_t now_ns);

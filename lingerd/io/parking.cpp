@@ -155,12 +155,13 @@ void Parking::look_after_httpd(std::uint64_t now_ns) {
 }
 
 // Once: until it is asked for again, epoll says no more. What is on its way back stays readable.
-bool Parking::watch(SocketId id, std::uint32_t generation, bool again) {
+bool Parking::watch(SocketId id, std::uint32_t generation, Watch how) {
   epoll_event event{};
-  event.events = EPOLLIN | EPOLLRDHUP | EPOLLONESHOT;
+  event.events = EPOLLRDHUP | EPOLLONESHOT;
+  if (how != Watch::kForFin) event.events |= EPOLLIN;
   event.data.u64 = socket_tag(id, generation);
-  return epoll_ctl(epoll_.get(), again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, static_cast<int>(id),
-                   &event) == 0;
+  return epoll_ctl(epoll_.get(), how == Watch::kFirst ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
+                   static_cast<int>(id), &event) == 0;
 }
 
 ParkOps::Peek Parking::peek(SocketId id, bool over_tls) {
@@ -169,7 +170,8 @@ ParkOps::Peek Parking::peek(SocketId id, bool over_tls) {
   const ssize_t n = recv(fd, bytes.data(), over_tls ? bytes.size() : 1, MSG_PEEK | MSG_DONTWAIT);
   if (n > 0) {
     const auto there = std::span(bytes).first(static_cast<std::size_t>(n));
-    if (!over_tls || !is_goodbye(there) || !has_fin(fd)) return Peek::kBytes;
+    if (!over_tls || !is_goodbye(there)) return Peek::kBytes;
+    if (!has_fin(fd)) return Peek::kGoodbye;
     // Unread it would make the close a reset, and who only half closed would see that.
     recv(fd, nullptr, kLongestGoodbye, MSG_TRUNC | MSG_DONTWAIT);
     return Peek::kClosed;

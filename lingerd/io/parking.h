@@ -91,7 +91,7 @@ class Parking final : private ParkOps {
 
  private:
   void take_left_copies();
-  bool watch(SocketId id, std::uint32_t generation, bool again) override;
+  bool watch(SocketId id, std::uint32_t generation, Watch how) override;
   Peek peek(SocketId id, bool over_tls) override;
   SendBack send_back(SocketId id, AddressId to, const Return& back) override;
   void close(SocketId id) override;

@@ -33,14 +33,14 @@ void must(bool holds) {
 // What the fuzzer says of the next client, and of httpd.
 class Clients final : public ParkOps {
  public:
-  bool watch(SocketId id, std::uint32_t generation, bool) override {
+  bool watch(SocketId id, std::uint32_t generation, Watch) override {
     must(open.count(id) == 1);
     open[id] = generation;
     return mood % 32 != 31;
   }
   Peek peek(SocketId id, bool) override {
     must(open.count(id) == 1);
-    return static_cast<Peek>(mood % 3);
+    return static_cast<Peek>(mood % 4);
   }
   SendBack send_back(SocketId id, AddressId to, const Return& back) override {
     must(open.count(id) == 1 && users[to] > 0);

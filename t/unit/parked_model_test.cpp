@@ -75,7 +75,8 @@ class World final : public ParkOps {
  public:
   explicit World(const std::uint64_t& now_ms) : now_ms_(now_ms) {}
 
-  bool watch(SocketId id, std::uint32_t generation, bool again) override {
+  bool watch(SocketId id, std::uint32_t generation, Watch how) override {
+    const bool again = how != Watch::kFirst;
     Client& client = at(id, "watch");
     if (client.armed != 0) trouble = "watched twice";
     if (!again && !seen.insert({id, generation}).second) trouble = "a generation came again";

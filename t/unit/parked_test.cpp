@@ -33,6 +33,7 @@ struct FakePark final : ParkOps {
   struct Socket {
     Peek peek = Peek::kNothing;
     bool armed = false;
+    bool for_fin = false;
     std::uint32_t generation = 0;
   };
   std::map<SocketId, Socket> open;
@@ -45,15 +46,17 @@ struct FakePark final : ParkOps {
   int attempts = 0;
   bool refuse_watch = false;
 
-  bool watch(SocketId id, std::uint32_t generation, bool) override {
+  bool watch(SocketId id, std::uint32_t generation, Watch how) override {
     if (refuse_watch) return false;
+    open[id].for_fin = how == Watch::kForFin;
     open[id].armed = true;
     open[id].generation = generation;
     return true;
   }
-  Peek peek(SocketId id, bool) override {
+  Peek peek(SocketId id, bool over_tls) override {
     CHECK(open.count(id) == 1);  // what has gone must not be touched
-    return open[id].peek;
+    const Peek seen = open[id].peek;
+    return seen == Peek::kGoodbye && !over_tls ? Peek::kBytes : seen;
   }
   SendBack send_back(SocketId id, AddressId, const Return& back) override {
     ++attempts;
@@ -82,9 +85,10 @@ TEST_GROUP(parked) {
   std::uint64_t now = 1'000 * kMs;
 
   void park(SocketId id, std::uint32_t timeout_ms = 5'000, AddressId address = 0,
-            std::uint64_t began_ns = 0, Shares::User user = 0) {
+            std::uint64_t began_ns = 0, Shares::User user = 0, bool over_tls = false) {
     Handoff handoff;
     handoff.user = user;
+    handoff.over_tls = over_tls;
     handoff.kind = RecordKind::kIdle;
     handoff.idle_ms = 2'000;
     handoff.cap_ms = 30'000;
@@ -125,6 +129,36 @@ TEST(parked, a_request_goes_back_with_what_httpd_has_to_know) {
   LONGS_EQUAL(300, counters[kParkMillisFreed]);
   LONGS_EQUAL(300, counters[kWorkerMillisFreed]);
   CHECK(!parked.next_deadline());
+}
+
+TEST(parked, a_goodbye_over_tls_waits_for_its_fin) {
+  park(10, 5'000, 0, 0, 0, true);
+  ops.open[10].peek = ParkOps::Peek::kGoodbye;
+  parked.ready(10, ops.open[10].generation, now);
+  CHECK(ops.open[10].for_fin);  // what is there would be reported again and again
+  later(kFinWaitMs - 1);
+  LONGS_EQUAL(1, counters[kParked]);
+  ops.open[10].peek = ParkOps::Peek::kClosed;
+  parked.ready(10, ops.open[10].generation, now);
+  LONGS_EQUAL(1, counters[kParkClosedByClient]);
+  CHECK(ops.returned.empty());
+}
+
+TEST(parked, a_goodbye_without_a_fin_goes_to_httpd) {
+  park(10, 5'000, 0, 0, 0, true);
+  ops.open[10].peek = ParkOps::Peek::kGoodbye;
+  parked.ready(10, ops.open[10].generation, now);
+  later(kFinWaitMs);
+  LONGS_EQUAL(1, counters[kReturned]);
+}
+
+TEST(parked, a_goodbye_waits_no_longer_than_the_stay) {
+  park(10, 5'000, 0, 0, 0, true);
+  later(4'990);
+  ops.open[10].peek = ParkOps::Peek::kGoodbye;
+  parked.ready(10, ops.open[10].generation, now);
+  later(11);
+  LONGS_EQUAL(1, counters[kReturned]);
 }
 
 TEST(parked, nothing_to_read_is_no_request) {

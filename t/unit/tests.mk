@@ -21,6 +21,7 @@ LINKS_drain_test :=
 LINKS_delivery_test := lingerd/core/delivery
 LINKS_lingerer_test := lingerd/core/capacity lingerd/core/deadlines lingerd/core/deliveries lingerd/core/delivery lingerd/core/lingerer lingerd/core/lingerer_carry lingerd/core/lingerer_limit lingerd/core/shares
 LINKS_credentials_test :=
+LINKS_goodbye_test :=
 LINKS_obstacle_test := mod_linger/link/obstacle
 LINKS_patience_test :=
 LINKS_lingerer_model_test := lingerd/core/carry lingerd/core/capacity lingerd/core/deadlines lingerd/core/deliveries lingerd/core/delivery lingerd/core/lingerer lingerd/core/lingerer_carry lingerd/core/lingerer_limit lingerd/core/shares
