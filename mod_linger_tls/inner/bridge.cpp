@@ -57,7 +57,8 @@ bool Bridge::start() {
   const InnerHello hello{.identity = session_.identity(),
                          .key = &session_.key(),
                          .server_name = state_.server_name,
-                         .alpn = state_.alpn};
+                         .alpn = state_.alpn,
+                         .secure_renegotiation = state_.secure_renegotiation};
   return client_.start(hello, to_server_) || fail(client_.failure());
 }
 

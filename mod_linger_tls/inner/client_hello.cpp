@@ -17,6 +17,7 @@ namespace lingerd::tls {
 namespace {
 
 constexpr std::size_t kMaxName = 255;
+constexpr std::uint64_t kSecureRenegotiation = 0x00FF;  // RFC 5746, 3.3: no cipher, a signal
 constexpr unsigned char kHostName = 0;
 constexpr unsigned char kPskKe = 0;
 
@@ -81,6 +82,7 @@ std::size_t write_client_hello(const Suite& suite, const InnerHello& hello,
   writer.vector({}, 1);  // no session of an older version
   const std::size_t suites = writer.open(2);
   writer.number(suite.id, 2);
+  if (hello.secure_renegotiation) writer.number(kSecureRenegotiation, 2);
   writer.close(suites, 2);
   writer.number(0x0100, 2);  // no compression
   const std::size_t extensions = writer.open(2);

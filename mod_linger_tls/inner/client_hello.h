@@ -26,6 +26,7 @@ struct InnerHello {
   const Secret* key = nullptr;   // as long as the suite's hash
   std::string_view server_name;  // empty: none; at most 255 bytes
   std::string_view alpn;         // empty: none; at most 255 bytes
+  bool secure_renegotiation = false;
 };
 
 inline constexpr std::size_t kRandomLength = 32;

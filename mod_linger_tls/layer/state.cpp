@@ -65,6 +65,7 @@ std::size_t encode(const TlsState& state, Bytes out) {
   Writer writer(out);
   writer.number(state.suite, 2);
   writer.number(state.trips, 4);
+  writer.number(state.secure_renegotiation ? 1 : 0, 1);
   for (const Direction* each : {&state.client, &state.server}) {
     if (each->secret.size() != suite->hash_length) return 0;
     writer.number(each->sequence, 8);
@@ -83,13 +84,15 @@ bool decode(ConstBytes bytes, TlsState& state) {
   const Suite* suite = suite_of(state.suite);
   if (suite == nullptr) return false;
   state.trips = static_cast<std::uint32_t>(in.number(4));
+  const std::uint64_t flags = in.number(1);
+  state.secure_renegotiation = flags == 1;
   read(in, *suite, state.client);
   read(in, *suite, state.server);
   state.server_name = text_of(in.vector(1));
   state.alpn = text_of(in.vector(1));
   const ConstBytes session = in.vector(2);
   state.session.assign(session.begin(), session.end());
-  return in.good() && in.at_end();
+  return in.good() && in.at_end() && flags <= 1;
 }
 
 std::size_t seal(const TlsState& state, const SealKey& key, ConstBytes bound_to, Bytes out) {

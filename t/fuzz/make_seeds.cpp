@@ -190,7 +190,7 @@ void tls_conversations(const std::filesystem::path& directory) {
   add({1, 22, 3, 3, 0, 4, 2, 0, 0, 0});
   add({1, 21, 3, 3, 0, 2, 2, 40});
   add({1, 20, 3, 3, 0, 1, 1});
-  std::vector<int> state{0, 0x13, 1, 0, 0, 0, 1};
+  std::vector<int> state{0, 0x13, 1, 0, 0, 0, 1, 1};
   for (int i = 0; i < 2 * (8 + 32); ++i) state.push_back(i % 40 < 7 ? 0 : i);
   state.insert(state.end(), {1, 'n', 1, 'a', 0, 2, 0x30, 0});
   add(state);

@@ -76,6 +76,17 @@ TEST(tls_bridge, the_server_knows_of_the_client_what_it_knew) {
   CHECK(SSL_get0_peer_certificate(process->server.ssl()) != nullptr);
 }
 
+TEST(tls_bridge, the_server_knows_what_the_client_said_of_renegotiation) {
+  meet();
+  for (const bool secure : {true, false}) {
+    parked.secure_renegotiation = secure;
+    come_back();
+    LONGS_EQUAL(secure, SSL_get_secure_renegotiation_support(process->server.ssl()));
+    ask_and_answer();
+    park();
+  }
+}
+
 TEST(tls_bridge, a_state_has_no_secret_but_the_two_of_the_connection) {
   meet();
   unsigned char master[64];

@@ -192,6 +192,7 @@ inline lingerd::tls::TlsState state_of(const End& server, const Tap& tap) {
   out.suite = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl));
   out.client = tap.client;
   out.server = tap.server;
+  out.secure_renegotiation = SSL_get_secure_renegotiation_support(ssl) == 1;
   const char* name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
   if (name != nullptr) out.server_name = name;
   const unsigned char* alpn = nullptr;

@@ -29,6 +29,7 @@ TlsState some_state(std::uint16_t suite = 0x1301) {
   out.server = some_direction(*suite_of(suite), 100);
   out.server.sequence = std::uint64_t{1} << 40;
   out.trips = 70'000;
+  out.secure_renegotiation = suite != 0x1302;
   out.server_name = "www.example.org";
   out.alpn = "http/1.1";
   out.session = hex("30 03 02 01 05");
@@ -37,6 +38,7 @@ TlsState some_state(std::uint16_t suite = 0x1301) {
 
 bool equal(const TlsState& one, const TlsState& other) {
   return one.suite == other.suite && one.trips == other.trips &&
+         one.secure_renegotiation == other.secure_renegotiation &&
          same(one.client.secret.get(), other.client.secret.get()) &&
          same(one.server.secret.get(), other.server.secret.get()) &&
          one.client.sequence == other.client.sequence &&
