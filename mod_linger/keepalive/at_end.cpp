@@ -15,6 +15,7 @@
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
 #include "mod_linger/keepalive/departure.h"
+#include "mod_linger/keepalive/over_tls.h"
 #include "mod_linger/keepalive/park.h"
 #include "mod_linger/keepalive/permit.h"
 
@@ -40,6 +41,10 @@ void serve_here(conn_rec* connection) {
   ap_process_request(request);
 }
 
+bool is_ahead_over_tls(conn_rec* connection) {
+  return connection->data_in_input_filters && tls_parking_of(connection) != nullptr;
+}
+
 bool parks_instead_of_closing(conn_rec* connection, Park& park) {
   ap_filter_t* filter = park_filter_of(connection);
   if (filter != nullptr && !park.idle_next && !connection->aborted &&
@@ -51,7 +56,9 @@ bool parks_instead_of_closing(conn_rec* connection, Park& park) {
   }
   while (park.idle_next && !connection->aborted && connection->keepalive == AP_CONN_KEEPALIVE) {
     park.idle_next = false;
-    if (filter == nullptr || has_stranger(connection)) return false;
+    if (filter == nullptr) return false;
+    // What has been read ahead may be half a record of TLS's to mod_ssl, which is no stranger.
+    if (!is_ahead_over_tls(connection) && has_stranger(connection)) return false;
     // httpd looks ahead when it has answered, and so do we: what it finds isn't in the socket any
     // more, and would be lost.
     if (!anything_buffered(filter, park)) {

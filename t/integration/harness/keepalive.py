@@ -2,6 +2,7 @@
 """Sites with LingerKeepAlive, and clients that keep their connection."""
 import contextlib
 import os
+import pathlib
 import time
 
 from harness import clients, logs
@@ -120,3 +121,16 @@ def listener_of(httpd):
             if f"socket:[{fields[6]}]" in inodes and fields[3] == "00010000" and len(fields) > 7:
                 return fields[7]
     return None
+
+
+def guard_of(lingerd):
+    """Its process, once it is there."""
+    def found():
+        for status in pathlib.Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):
+                text = status.read_text()
+                if f"PPid:\t{lingerd.pid}\n" in text and "Name:\tlingerd-guard\n" in text:
+                    return int(status.parent.name)
+        return None
+
+    return wait_until(found, "lingerd has a guard")

@@ -19,19 +19,6 @@ PARKING = ("prefork", "worker")
 STOOD_STILL = "this process has stood still"
 
 
-def _guard(lingerd):
-    """Its process, once it is there."""
-    def found():
-        for status in pathlib.Path("/proc").glob("[0-9]*/status"):
-            with contextlib.suppress(OSError):
-                text = status.read_text()
-                if f"PPid:\t{lingerd.pid}\n" in text and "Name:\tlingerd-guard\n" in text:
-                    return int(status.parent.name)
-        return None
-
-    return wait_until(found, "lingerd has a guard")
-
-
 def _site(sandbox, mpm, **options):
     httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 60\nMaxKeepAliveRequests 0\n"
                                     + racer.CONFIG, **options)
@@ -51,7 +38,7 @@ def test_requests_of_parked_connections_are_answered_though_lingerd_is_stopped(s
     for number, connection in enumerate(connections, 1):
         connection.ask()
         wait_parked(lingerd, number)
-    _guard(lingerd)
+    keepalive.guard_of(lingerd)
     lingerd.pause()
     waits = []
     for connection in connections[:30]:
@@ -77,7 +64,7 @@ def test_a_connection_that_goes_idle_when_lingerd_has_just_stopped(sandbox, mpm)
     with KeepAlive(httpd.port) as parked:
         parked.ask()
         wait_parked(lingerd, 1)
-        _guard(lingerd)
+        keepalive.guard_of(lingerd)
         for delay in (0, 0.01, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.5):
             with KeepAlive(httpd.port) as connection:
                 connection.ask()
@@ -126,7 +113,7 @@ def test_a_lingerd_that_is_killed_leaves_no_descriptor_open(sandbox):
     with KeepAlive(httpd.port) as connection:
         connection.ask()
         wait_parked(lingerd, 1)
-        guard = _guard(lingerd)
+        guard = keepalive.guard_of(lingerd)
         lingerd.pause()
         lingerd.kill()
         assert connection.closed_cleanly()
@@ -140,13 +127,13 @@ def test_the_guard_is_replaced(sandbox):
     with KeepAlive(httpd.port) as connection:
         connection.ask()
         wait_parked(lingerd, 1)
-        first = _guard(lingerd)
+        first = keepalive.guard_of(lingerd)
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: _guard(lingerd) != first, "there is another one")
-        second = _guard(lingerd)
+        wait_until(lambda: keepalive.guard_of(lingerd) != first, "there is another one")
+        second = keepalive.guard_of(lingerd)
         os.kill(lingerd.pid, signal.SIGUSR2)
         wait_until(lambda: lingerd.log.matching("took over"), "a successor")
-        wait_until(lambda: _guard(lingerd) != second, "with a guard of its own")
+        wait_until(lambda: keepalive.guard_of(lingerd) != second, "with a guard of its own")
         assert not pathlib.Path(f"/proc/{second}").exists()
         lingerd.pause()
         assert connection.ask()[0] == 200
