@@ -63,7 +63,7 @@ const command_rec kDirectives[] = {
               "On: idle keep-alive connections over TLS 1.3 wait in lingerd as well, where "
               "LingerKeepAlive is On; Off (default)"),
     directive("LingerKeepAliveTLSAfter", set_after,
-              "milliseconds that a worker waits itself first, 0 to 1000 (default 50)"),
+              "milliseconds that a worker waits itself first, 0 to 1000 (default 20)"),
     command_rec{}};
 
 void* create_settings(apr_pool_t* pool, server_rec*) {

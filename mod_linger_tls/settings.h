@@ -12,7 +12,7 @@ namespace lingerd::tls {
 
 struct Settings {
   bool on = false;              // LingerKeepAliveTLS
-  std::uint32_t after_ms = 50;  // LingerKeepAliveTLSAfter
+  std::uint32_t after_ms = 20;  // LingerKeepAliveTLSAfter
   bool on_given = false;
   bool after_given = false;
 };

@@ -180,6 +180,8 @@ constexpr Choice kChoices[] = {
     {0, "think", "MS", "between them, as --close-late", set_late<&Options::think>},
     {0, "no-close-notify", nullptr, "TLS: close without close_notify",
      turn<&Options::close_notify, false>},
+    {0, "resume", nullptr, "TLS: resume a session from before, each once, as browsers do",
+     turn<&Options::resume>},
     {0, "status", "CODE", "of a good response (200)", set<&Options::status>},
     {0, "body", "FILE", "that a good response's body equals", set_body},
     {0, "length", "BYTES", "of a good response's body (what its head says)", set<&Options::length>},

@@ -45,6 +45,7 @@ struct Options {
   bool until_fin = false;    // a response ends with the server's FIN, not with its last byte
   bool reset = false;        // close with RST
   bool close_notify = true;  // TLS: say it before closing
+  bool resume = false;       // TLS: a session from before, if there is one
   std::uint64_t upload = 0;  // bytes of request body
   std::uint64_t late_bytes = 0;         // bytes after the request, which no server will read as one
   std::uint64_t trickle = 0;            // bytes a second after the response

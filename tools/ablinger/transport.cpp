@@ -53,6 +53,20 @@ Target::Target(const Options& options)
                    SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
   // A server that closes without close_notify is to be seen as one, not as a protocol error.
   SSL_CTX_set_options(context_.get(), SSL_OP_IGNORE_UNEXPECTED_EOF);
+  if (!options.resume) return;
+  SSL_CTX_set_session_cache_mode(context_.get(),
+                                 SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+  SSL_CTX_sess_set_new_cb(context_.get(), keep_session);
+  SSL_CTX_set_app_data(context_.get(), this);
+}
+
+// A server of TLS 1.3 sends two tickets for each handshake: what isn't needed is dropped.
+int Target::keep_session(SSL* ssl, SSL_SESSION* session) {
+  constexpr std::size_t kMost = 100'000;
+  auto* target = static_cast<Target*>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
+  if (target->sessions_.size() >= kMost) return 0;
+  target->sessions_.emplace_back(session);
+  return 1;
 }
 
 // One source address has some 28,000 ports for a server's one port. IP_BIND_ADDRESS_NO_PORT leaves
@@ -80,11 +94,15 @@ lingerd::UniqueFd Target::connect() {
   return fd;
 }
 
-SslPtr Target::new_tls(int fd) const {
+SslPtr Target::new_tls(int fd) {
   SslPtr ssl(SSL_new(context_.get()));
   SSL_set_fd(ssl.get(), fd);
   SSL_set_connect_state(ssl.get());
   SSL_set_tlsext_host_name(ssl.get(), host_.c_str());
+  if (!sessions_.empty()) {
+    SSL_set_session(ssl.get(), sessions_.back().get());
+    sessions_.pop_back();
+  }
   return ssl;
 }
 

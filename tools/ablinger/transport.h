@@ -23,8 +23,10 @@ enum class Io { kOk, kWantRead, kWantWrite, kEof, kReset, kRefused, kTlsFailed }
 struct SslFree {
   void operator()(SSL* ssl) const { SSL_free(ssl); }
   void operator()(SSL_CTX* context) const { SSL_CTX_free(context); }
+  void operator()(SSL_SESSION* session) const { SSL_SESSION_free(session); }
 };
 using SslPtr = std::unique_ptr<SSL, SslFree>;
+using SslSessionPtr = std::unique_ptr<SSL_SESSION, SslFree>;
 using SslContextPtr = std::unique_ptr<SSL_CTX, SslFree>;
 
 // Where to connect to, and how; shared by all clients of a thread.
@@ -32,14 +34,17 @@ class Target {
  public:
   // Throws std::runtime_error if the host has no address.
   explicit Target(const Options& options);
+  Target(const Target&) = delete;
+  Target& operator=(const Target&) = delete;
 
   // A socket whose connection is under way, or none (errno says why).
   [[nodiscard]] lingerd::UniqueFd connect();
-  [[nodiscard]] SslPtr new_tls(int fd) const;
+  [[nodiscard]] SslPtr new_tls(int fd);
   [[nodiscard]] bool tls() const { return static_cast<bool>(context_); }
 
  private:
   [[nodiscard]] bool bind_source(int fd);
+  static int keep_session(SSL* ssl, SSL_SESSION* session);
 
   sockaddr_storage address_{};
   socklen_t address_size_ = 0;
@@ -48,6 +53,7 @@ class Target {
   unsigned sources_;
   unsigned next_source_ = 0;
   SslContextPtr context_;
+  std::vector<SslSessionPtr> sessions_;  // to resume
 };
 
 class Transport {

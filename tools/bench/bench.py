@@ -12,6 +12,7 @@ import shutil
 import sys
 
 import keepalive
+import keepalive_tls
 import offload
 import peers
 import report
@@ -31,6 +32,9 @@ SINGLE = {
     "keepalive-think": keepalive.thinking,
     "keepalive-back-to-back": keepalive.back_to_back,
     "keepalive-latency": keepalive.latency,
+    "keepalive-tls-think": keepalive_tls.thinking,
+    "keepalive-tls-back-to-back": keepalive_tls.back_to_back,
+    "keepalive-tls-trip": keepalive_tls.trip,
     "idle": lambda field, seconds, repeats, say: single.idle(field, say),
     "offload": offload.slow,
     "offload-cost": offload.cost,

@@ -53,7 +53,7 @@ class Field:
 
     def __init__(self, peers):
         self.servers = self._peers = peers  # servers.Peers: what it starts it stops
-        self._www = document_root(peers.directory, FILES)
+        self.www = self._www = document_root(peers.directory, FILES)
         self._started = {}
         self._count = 0
 

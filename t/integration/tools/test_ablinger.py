@@ -4,13 +4,14 @@ and its zeros mean nothing. The servers here are wrong on purpose."""
 import contextlib
 import json
 import socket
+import ssl
 import struct
 import subprocess
 import threading
 
 import pytest
 
-from harness import places
+from harness import places, tls
 
 ABLINGER = places.BUILD / "ablinger"
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello"
@@ -142,3 +143,24 @@ def test_wrong_options(options, words):
     done = subprocess.run([ABLINGER, "http://127.0.0.1:1/", *options], capture_output=True,
                           text=True, timeout=60, check=False)
     assert done.returncode == 2 and words in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_sessions_are_resumed_only_if_asked(tmp_path, resume):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tls.make_certificate(tmp_path), tmp_path / "tls.key")
+    resumed = []
+
+    def serve(client):
+        with context.wrap_socket(client, server_side=True) as secure:
+            secure.recv(65536)
+            resumed.append(secure.session_reused)
+            secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi")
+            with contextlib.suppress(OSError):
+                secure.unwrap()
+
+    with server(serve) as url:
+        result, status = run(url.replace("http:", "https:"), "-n", "4", "-c", "1",
+                             *(["--resume"] if resume else []))
+    assert (status, result["requests"], result["failed"]) == (0, 4, 0)
+    assert resumed == [False, *[resume] * 3]
