@@ -59,6 +59,7 @@ TlsState tapped_state(const Connection& connection) {
   unsigned length = 0;
   SSL_get0_alpn_selected(ssl, &protocol, &length);
   state.alpn.assign(reinterpret_cast<const char*>(protocol), length);
+  state.secure_renegotiation = SSL_get_secure_renegotiation_support(ssl) != 0;
   state.session = session_without_secret(ssl);
   return state;
 }

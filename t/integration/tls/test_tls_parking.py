@@ -14,7 +14,7 @@ from harness.waiting import wait_until
 PARKING = ("prefork", "worker")
 _VARIABLES = ("SSL_PROTOCOL", "SSL_CIPHER", "SSL_CIPHER_USEKEYSIZE", "SSL_TLS_SNI", "SSL_CLIENT_VERIFY",
               "SSL_CLIENT_S_DN", "SSL_CLIENT_M_SERIAL", "SSL_SERVER_S_DN_CN",
-              "SSL_SESSION_ID", "SSL_COMPRESS_METHOD")
+              "SSL_SESSION_ID", "SSL_COMPRESS_METHOD", "SSL_SECURE_RENEG")
 _SHOW = 'Header always set X-Variables "' + "|".join(f"%{{{name}}}s" for name in _VARIABLES) + '"\n'
 
 

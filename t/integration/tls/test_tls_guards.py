@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must never happen: a sequence number used twice, a state that goes on with another connection,
+bytes from a process that has given its connection away. The test sits where lingerd does."""
+import pathlib
+import subprocess
+import time
+
+import pytest
+
+from harness import inject, places, tap, tls_parking
+from harness.keepalive import KeepAlive
+from harness.tls_parking import TlsKeepAlive
+from harness.waiting import wait_until
+
+PARKING = ("prefork", "worker")
+REFUSED = "refused a connection to the private listener"
+
+pytestmark = pytest.mark.skipif(not places.am_root(), reason="needs root")
+
+
+@pytest.fixture(scope="module", params=PARKING)
+def mpm(request):
+    return request.param
+
+
+@pytest.fixture
+def tapped(sandbox, mpm):
+    """(httpd, tap)"""
+    between = tap.Tap(sandbox)
+    between.owned_by(0)
+    httpd = sandbox.httpd(mpm, socket_path=between.socket_path, **tls_parking.configuration(sandbox))
+    return httpd, between
+
+
+def _parked_one(httpd, between):
+    """(client, its connection as httpd parked it)"""
+    client = TlsKeepAlive(httpd.ports["tls"])
+    assert client.ask()[0] == 200
+    return client, between.next_parked()
+
+
+def _is_refused(httpd, to_httpd, why):
+    httpd.allowed_lines.append(REFUSED)
+    assert tap.hears_nothing(to_httpd)
+    wait_until(lambda: why in "".join(httpd.error_log.matching(REFUSED)), "it is logged")
+
+
+def _has_got_nothing(client):
+    """Neither a byte nor an end."""
+    client.socket.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        client.socket.recv(1)
+    client.socket.settimeout(60)
+
+
+def test_as_it_was(tapped):
+    """The tap does what lingerd does: what is refused below is not refused for its own sake."""
+    httpd, between = tapped
+    client, idle = _parked_one(httpd, between)
+    for restart in (None, httpd.graceful, httpd.restart):
+        if restart:
+            restart()
+        client.send()
+        idle.bring().close()
+        assert client.response()[0] == 200
+        idle.close()
+        idle = between.next_parked()
+    assert httpd.status()["LingerTlsResumed"] == 3
+    client.socket.close()
+
+
+@pytest.mark.parametrize("when", ["served", "parked again"])
+def test_comes_back_once(tapped, when):
+    """A second process that went on from the same state would use its sequence numbers again, with other
+    bytes: that breaks GCM for both sides. Refused whether the first one still serves it or has parked it
+    again; and that one isn't harmed."""
+    httpd, between = tapped
+    client, idle = _parked_one(httpd, between)
+    client.send()
+    idle.bring().close()
+    assert client.response()[0] == 200
+    again = between.next_parked() if when == "parked again" else None
+    if again is None:
+        _is_refused(httpd, idle.bring(), "has come back before")
+    else:
+        _is_refused(httpd, idle.bring(), "hasn't parked")
+    _has_got_nothing(client)
+    again = again or between.next_parked()
+    assert httpd.status()["LingerReturnsRefused"] == 1
+    if when == "served":
+        assert httpd.status()["LingerTlsRefused"] == 1
+    client.send()
+    again.bring().close()
+    assert client.response()[0] == 200
+    client.socket.close()
+
+
+def test_many_at_once(tapped):
+    """Sixteen attempts in the same moment: one of them gets it."""
+    httpd, between = tapped
+    client, idle = _parked_one(httpd, between)
+    httpd.allowed_lines.append(REFUSED)
+    client.send()
+    attempts = [idle.bring() for _ in range(16)]
+    assert client.response()[0] == 200
+    for attempt in attempts:
+        tap.hears_nothing(attempt)
+    status = httpd.status()
+    assert status["LingerTlsResumed"] == 1
+    assert status["LingerReturnsRefused"] == 15
+    client.socket.close()
+
+
+def test_of_another_connection(tapped):
+    """Two clients' connections under each other's names: neither gets a byte of the other's."""
+    httpd, between = tapped
+    one, its = _parked_one(httpd, between)
+    two, others = _parked_one(httpd, between)
+    one.send("/hello.txt?one")
+    two.send("/hello.txt?two")
+    _is_refused(httpd, its.bring(client=others.client), "hasn't parked")
+    _is_refused(httpd, others.bring(client=its.client), "hasn't parked")
+    _has_got_nothing(one)
+    _has_got_nothing(two)
+    its.bring().close()
+    others.bring().close()
+    assert one.response()[0] == two.response()[0] == 200
+    for each in (one, two):
+        each.socket.close()
+
+
+def test_one_without_tls_stays_one(tapped):
+    """No return makes of a TLS connection one in the clear, or the other way round."""
+    httpd, between = tapped
+    client, idle = _parked_one(httpd, between)
+    with KeepAlive(httpd.port) as plain:
+        assert plain.ask()[0] == 200
+        its = between.next_parked()
+        plain.send()
+        _is_refused(httpd, idle.bring(client=its.client), "hasn't parked")
+        _is_refused(httpd, its.bring(client=idle.client), "hasn't parked")
+        its.bring().close()
+        assert plain.response()[0] == 200
+    client.socket.close()
+
+
+def test_nothing_is_written_after_it_has_gone(tapped):
+    """The process that has parked it ends its connection, with all that modules do at an end; the client
+    hears nothing of that."""
+    httpd, between = tapped
+    client, idle = _parked_one(httpd, between)
+    wait_until(lambda: httpd.status()["BusyWorkers"] == "1", "the worker is free")
+    _has_got_nothing(client)
+    client.send()
+    idle.bring().close()
+    assert client.response()[0] == 200
+    again = between.next_parked()
+    wait_until(lambda: httpd.status()["BusyWorkers"] == "1", "that of the second stay, too")
+    _has_got_nothing(client)
+    again.bring().close()
+    client.send()
+    assert client.response()[0] == 200
+    client.socket.close()
+
+
+@pytest.fixture(scope="module")
+def shim(module_sandbox):
+    path = module_sandbox.directory / "keylog_shim.so"
+    source = pathlib.Path(__file__).with_name("keylog_shim.c")
+    subprocess.run(["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(path),
+                    str(source), "-ldl"], check=True)
+    return path
+
+
+@pytest.mark.parametrize("side", ["CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0", "none"])
+def test_keys_are_tried_first(sandbox, mpm, shim, side):
+    """An OpenSSL that tells something else than it uses: nothing is parked, and nobody is harmed."""
+    lingerd = sandbox.lingerd()
+    httpd = inject.httpd(sandbox, {"LD_PRELOAD": str(shim), "WRONG_SECRET": side}, mpm, lingerd=lingerd,
+                         **tls_parking.configuration(sandbox, log_level="notice linger:debug"))
+    with TlsKeepAlive(httpd.ports["tls"]) as connection:
+        for _ in range(3):
+            assert connection.ask()[0] == 200
+            time.sleep(0.1)
+        if side == "none":
+            assert lingerd.counters()["LingerParkedTotal"] > 0
+            return
+        assert lingerd.counters()["LingerParkedTotal"] == 0
+        assert httpd.error_log.matching("records that its secrets don't open")
