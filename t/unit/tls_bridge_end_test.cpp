@@ -121,6 +121,10 @@ TEST(tls_bridge_end, a_state_of_another_suite_or_without_a_session_does_not_star
   CHECK(!cut.start());
   STRCMP_EQUAL("a session that can't be read", cut.failure());
   other = parked;
+  other.session.push_back(0);
+  Bridge longer(other);
+  CHECK(!longer.start());
+  other = parked;
   other.suite = 0x1303;
   Bridge mixed(other);
   CHECK(!mixed.start());

@@ -187,6 +187,7 @@ TEST(tls_bridge, an_answer_to_new_keys_is_owed_before_parking) {
 TEST(tls_bridge, tickets_are_not_the_clients) {
   meet();
   process = std::make_unique<Process>(servers.get(), parked);
+  LONGS_EQUAL(0, SSL_get_num_tickets(process->server.ssl()));
   SSL_set_num_tickets(process->server.ssl(), 2);
   process->shake_hands();
   CHECK(process->good && process->bridge.up());
