@@ -2,6 +2,7 @@
 """What must never happen: a sequence number used twice, a state that goes on with another connection,
 bytes from a process that has given its connection away. The test sits where lingerd does."""
 import pathlib
+import shutil
 import subprocess
 import time
 
@@ -160,6 +161,49 @@ def test_nothing_is_written_after_it_has_gone(tapped):
     again.bring().close()
     client.send()
     assert client.response()[0] == 200
+    client.socket.close()
+
+
+CARELESS = """
+#include <httpd.h>
+#include <http_config.h>
+#include <http_connection.h>
+static int say_goodbye(conn_rec* c) {
+  int aborted = c->aborted;
+  c->aborted = 0;
+  ap_flush_conn(c);
+  c->aborted = aborted;
+  return DECLINED;
+}
+static void hooks(apr_pool_t* pool) {
+  (void)pool;
+  ap_hook_pre_close_connection(say_goodbye, NULL, NULL, APR_HOOK_MIDDLE);
+}
+module AP_MODULE_DECLARE_DATA careless_module = {
+    STANDARD20_MODULE_STUFF, NULL, NULL, NULL, NULL, NULL, hooks};
+"""
+
+
+def test_not_even_a_careless_module_writes(sandbox, mpm):
+    """One that flushes a connection that has ended, with TLS's goodbye at its end."""
+    if not shutil.which("apxs"):
+        pytest.skip("there is no apxs here")
+    (sandbox.directory / "mod_careless.c").write_text(CARELESS)
+    subprocess.run(["apxs", "-c", "mod_careless.c"], cwd=sandbox.directory, check=True, capture_output=True)
+    library = sandbox.directory / ".libs" / "mod_careless.so"
+    between = tap.Tap(sandbox)
+    between.owned_by(0)
+    options = tls_parking.configuration(
+        sandbox, config=f'LoadModule careless_module "{library}"\nLingerKeepAliveTrust mod_careless.c\n')
+    httpd = sandbox.httpd(mpm, socket_path=between.socket_path, **options)
+    client, idle = _parked_one(httpd, between)
+    for _ in range(2):
+        wait_until(lambda: httpd.status()["BusyWorkers"] == "1", "the worker is free")
+        _has_got_nothing(client)
+        client.send()
+        idle.bring().close()
+        assert client.response()[0] == 200
+        idle = between.next_parked()
     client.socket.close()
 
 
