@@ -43,3 +43,7 @@ $(foreach each,hkdf protection record_parser state,$(eval LINKS_tls_$(each)_test
     $(eval LIBS_tls_$(each)_test := -lcrypto))
 $(foreach each,inner_client bridge bridge_end bridge_records,$(eval LINKS_tls_$(each)_test := $(TLS_INNER))\
     $(eval LIBS_tls_$(each)_test := -lssl -lcrypto))
+LINKS_stay_table_test := mod_linger_tls/stay_table
+LIBS_stay_table_test := -lcrypto
+LINKS_tls_tap_test := mod_linger_tls/tap mod_linger_tls/last_record $(TLS_LAYER)
+LIBS_tls_tap_test := -lcrypto
