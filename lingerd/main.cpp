@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "base/errand.h"
 #include "base/log.h"
 #include "base/startup_error.h"
 #include "lingerd/io/orders.h"
@@ -87,6 +88,7 @@ int run(const CommandLine& command_line, const Program& program) {
   Readiness readiness;
   try {
     arrange_signals();
+    Errand::reserve(raise_descriptor_limit());
     Inheritance inheritance = take_inheritance();
     std::optional<Unpacked> unpacked = open_parcel(inheritance);
     // In the background already, and what may be wrong has to be said somewhere.

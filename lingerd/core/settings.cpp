@@ -37,11 +37,12 @@ std::uint32_t most_connections(std::uint64_t nofile) {
 
 DescriptorShares share_descriptors(std::uint64_t nofile,
                                    std::optional<std::uint32_t> max_connections) {
-  constexpr std::uint64_t kOwn = 16;  // epoll, listener, signals, stats page, log, closer
+  // epoll, listener, signals, stats page, log, closer; and what errands reserve
+  const std::uint64_t own = nofile < kLeastToReserveFrom ? 16 : 16 + kReservedForErrands;
   constexpr std::uint64_t kLeastPeers = 8;
   constexpr std::uint64_t kMostPeers = 65'536;
   const std::uint32_t connections = max_connections.value_or(most_connections(nofile));
-  const std::uint64_t taken = connections + kOwn + intake_room(nofile);
+  const std::uint64_t taken = connections + own + intake_room(nofile);
   const std::uint64_t peers =
       std::clamp<std::uint64_t>(nofile > taken ? nofile - taken : 0, kLeastPeers, kMostPeers);
   return {connections, static_cast<std::uint32_t>(peers),

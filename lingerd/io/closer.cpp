@@ -6,7 +6,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/shared_table.h"
 #include "lingerd/io/closer_process.h"
 
 namespace lingerd {
@@ -100,8 +100,7 @@ bool Closer::hire(std::uint64_t now_ns) {
   const pid_t parent = getpid();
   // A process, not a thread: in D state a thread would hold up this process's own end. Not fork(2)
   // either, which has no way to share the table.
-  const auto pid = static_cast<pid_t>(
-      syscall(SYS_clone, static_cast<unsigned long>(CLONE_FILES | SIGCHLD), 0, 0, 0, 0));
+  const pid_t pid = fork_with_our_descriptors();
   if (pid == 0) run_closer(card, from_.get(), parent);
   if (pid < 0) {
     hire_again_ns_ = now_ns + kHireAgainNs;

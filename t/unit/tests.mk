@@ -16,6 +16,7 @@ LINKS_carry_test := lingerd/core/carry
 LINKS_parcel_test := lingerd/succession/parcel base/fd_passing
 LINKS_deadlines_test := lingerd/core/deadlines
 LINKS_shares_test := lingerd/core/shares
+LINKS_errand_test := base/errand
 LINKS_capacity_test := lingerd/core/capacity lingerd/core/shares
 LINKS_drain_test :=
 LINKS_delivery_test := lingerd/core/delivery
