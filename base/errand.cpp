@@ -53,7 +53,9 @@ void own_signals() {
 int reserved = -1;
 
 // A descriptor that is in nobody's way. -1: there is none.
-int placeholder() { return open("/dev/null", O_RDONLY | O_CLOEXEC); }
+int placeholder() {
+  return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
 
 bool leave_the_table(int last_kept) {
 #ifdef CLOSE_RANGE_UNSHARE
@@ -127,8 +129,8 @@ void close_from(int first, std::vector<int> keeps) {
   }
 }
 
-// All numbers below a multiple of 64: before Linux 6.11 the new table is made of whole words of 64, and what
-// is in the range is closed in it.
+// All numbers below a multiple of 64: before Linux 6.11 the new table is made of whole words of 64,
+// and what is in the range is closed in it.
 void Errand::reserve(std::uint64_t nofile) {
   if (nofile < kLeastToReserveFrom) return;
   if (!leave_the_table(std::numeric_limits<int>::max())) return;  // an empty range: a question
@@ -141,7 +143,9 @@ void Errand::reserve(std::uint64_t nofile) {
   reserved = last;
 }
 
-bool Errand::closes_nothing() { return reserved >= 0; }
+bool Errand::closes_nothing() {
+  return reserved >= 0;
+}
 
 Errand Errand::start(std::uint64_t now_ns, const std::function<int(int out)>& work) {
   std::array<int, 2> ends{};

@@ -6,11 +6,11 @@
 // Before an exec the new binary must pass --check-config with the same arguments, and SIGHUP
 // reads a file and asks the name service: that is what they are for.
 //
-// The child must let go of lingerd's descriptors, or a client would wait for the child's end, but it
-// may not close them: close(2) of what a peer has sent may never return, in D state. So it begins
-// with lingerd's own table and leaves that by close_range(2) with CLOSE_RANGE_UNSHARE (Linux 5.9),
-// which makes a table without them. What remains is a copy of what lies below the numbers that
-// reserve() took, before a peer could send anything.
+// The child must let go of lingerd's descriptors, or a client would wait for the child's end, but
+// it may not close them: close(2) of what a peer has sent may never return, in D state. So it
+// begins with lingerd's own table and leaves that by close_range(2) with CLOSE_RANGE_UNSHARE
+// (Linux 5.9), which makes a table without them. What remains is a copy of what lies below the
+// numbers that reserve() took, before a peer could send anything.
 #pragma once
 
 #include <sys/types.h>

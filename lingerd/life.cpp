@@ -62,8 +62,8 @@ bool is_fine(const Errand::Answer& answer) {
   return false;
 }
 
-// An errand that is an ordinary fork has what waits to be closed as well, and hangs with it, without
-// an answer and for as long as a peer likes.
+// An errand that is an ordinary fork has what waits to be closed as well, and hangs with it,
+// without an answer and for as long as a peer likes.
 bool can_send_out(const char* order) {
   if (Errand::closes_nothing() || closer().stuck() == 0 || closer().waiting() == 0) return true;
   log::write(
