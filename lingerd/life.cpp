@@ -20,6 +20,7 @@
 #include "lingerd/io/orders.h"
 #include "lingerd/start/identity.h"
 #include "lingerd/start/options.h"
+#include "lingerd/succession/store.h"
 
 namespace lingerd {
 namespace {

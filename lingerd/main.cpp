@@ -17,6 +17,7 @@
 #include "lingerd/start/configuration.h"
 #include "lingerd/start/daemonize.h"
 #include "lingerd/start/options.h"
+#include "lingerd/succession/inheritance.h"
 #include "lingerd/succession/luggage.h"
 #include "lingerd/succession/parcel.h"
 #include "lingerd/succession/successor.h"

@@ -102,14 +102,11 @@ GuardedSlot* Guard::slot(SocketId id) const {
   return id < size_ ? &slots_[id] : nullptr;
 }
 
-void Guard::watch(SocketId id, int way, const Return& back, std::uint64_t arrived_ms) {
+void Guard::watch(SocketId id, int way, const Stay& stay) {
   GuardedSlot* where = slot(id);
   if (where == nullptr) return;
   where->way = way;
-  where->arrived_ms = arrived_ms;
-  where->tag = back.tag;
-  where->keepalives = back.keepalives;
-  where->keepalive_ms = back.keepalive_ms;
+  where->stay = stay;
   if (id >= table_->end.load()) table_->end.store(id + 1);
   where->state.store(GuardedSlot::kWaiting);
 }

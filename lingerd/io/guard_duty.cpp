@@ -5,7 +5,6 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include <algorithm>
 #include <array>
 #include <cstring>
 #include <ctime>
@@ -132,7 +131,7 @@ void GuardDuty::send_parked_home() const {
     if (!slot.move(GuardedSlot::kWaiting, GuardedSlot::kGuards)) continue;
     // Only now it can't be another's number.
     const bool still = asks(fd);
-    const bool sent = still && ReturnAddresses::send_by(slot.way, fd, slot.back(now_ms)) ==
+    const bool sent = still && ReturnAddresses::send_by(slot.way, fd, slot.stay.back(now_ms)) ==
                                    ParkOps::SendBack::kSent;
     if (still && !sent) full = slot.way;
     if (sent) ++table_->sent;
@@ -191,9 +190,8 @@ bool GuardDuty::look_at_record(int peer, int offset, const Handoff& handoff) con
   if (!home) return true;  // full: in the next round
   const std::uint64_t key = record_key(cookie_of(socket.get()), handoff.handed_off_ns);
   if (table_->records.claim(key) != ClaimedRecords::Claim::kFirst) return true;
-  const std::uint64_t now_ns = monotonic_ns();
-  const std::uint64_t stay_ns = now_ns - std::min(handoff.handed_off_ns, now_ns);
-  const Return back{handoff.keepalives, handoff.stall_ms, stay_ns, handoff.ticket};
+  const Return back =
+      Stay::of(handoff, to_millis(handoff.handed_off_ns)).back(to_millis(monotonic_ns()));
   if (ReturnAddresses::send_over(home, socket.get(), back)) ++table_->unread;
   return true;
 }

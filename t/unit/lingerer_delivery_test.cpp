@@ -329,7 +329,7 @@ TEST(LingererDelivery, whose_content_got_lost_ends_and_is_counted) {
   hand_over(10, [&](std::vector<Lingerer::Carried>& state) {
     state.erase(state.begin());  // the socket of one,
     sockets.close(7, false);
-    state[0].state.content_left = 0;  // the content of the other
+    state[0].state.delivery.content.left = 0;  // the content of the other
     sockets.close_content(107);
     sockets.close_content(108);
   });

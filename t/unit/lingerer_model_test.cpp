@@ -380,14 +380,14 @@ void Model::restart() {
   CarriedState left;
   left.counters = counters_;
   std::vector<SocketId> ids;
-  for (const auto& [id, socket, content] : lingerer_->carry_out()) {
+  for (const auto& [id, socket] : lingerer_->carry_out()) {
     ids.push_back(id);
     left.sockets.push_back(socket);
   }
   CarriedState state;
   expect(decode(encode(left), now_ms_, state) == CarryResult::kOk, "the state came back wrong");
   std::vector<Lingerer::Carried> sockets;
-  for (std::size_t i = 0; i < ids.size(); ++i) sockets.push_back({ids[i], state.sockets[i], 0});
+  for (std::size_t i = 0; i < ids.size(); ++i) sockets.push_back({ids[i], state.sockets[i]});
   for (auto& [id, socket] : kernel_.open) socket.watched = false;
   kernel_.watched = 0;
   kernel_.restarting = true;
