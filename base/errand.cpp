@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -54,7 +55,7 @@ int reserved = -1;
 
 // A descriptor that is in nobody's way. -1: there is none.
 int placeholder() {
-  return open("/dev/null", O_RDONLY | O_CLOEXEC);
+  return eventfd(0, EFD_CLOEXEC);
 }
 
 bool leave_the_table(int last_kept) {
