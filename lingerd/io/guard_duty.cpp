@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd_passing.h"
 #include "base/unique_fd.h"
+#include "base/unix_socket.h"
 #include "contract/record.h"
 #include "lingerd/core/deadlines.h"
 #include "lingerd/core/parked.h"
@@ -74,13 +75,6 @@ Pair copies_of(int peer, int offset) {
   std::array<int, 2> fds{-1, -1};
   (void)descriptors_in(message, fds);
   return {fds[0], fds[1]};
-}
-
-std::uint32_t user_of(int peer) {
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
-  return getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0 ? credentials.uid
-                                                                             : uid_t{0};
 }
 
 bool is_name(int fd) {
@@ -174,7 +168,7 @@ bool GuardDuty::look_at_record(int peer, int offset, const Handoff& handoff) con
   Pair pair = copies_of(peer, offset);
   // What isn't what it should be isn't closed here: that may take for ever.
   const auto leave = [&](int& fd) {
-    if (fd >= 0) table_->copies.leave({fd, user_of(peer)});
+    if (fd >= 0) table_->copies.leave({fd, peer_of(peer).value_or(ucred{}).uid});
     fd = -1;
   };
   const bool fits = pair.socket < 0 || KernelSockets::is_clients(pair.socket);

@@ -34,5 +34,6 @@ LINKS_return_tag_test := mod_linger/keepalive/return_tag
 # The one that needs APR: its SipHash.
 LIBS_return_tag_test = $(shell apu-1-config --link-ld)
 LINKS_return_listener_test := mod_linger/keepalive/listener_socket base/unix_socket
-LINKS_sender_test := mod_linger/offload/rest_bytes mod_linger/offload/rest mod_linger/offload/sender
+LINKS_content_test := contract/content
+LINKS_sender_test := contract/content mod_linger/offload/rest_bytes mod_linger/offload/rest mod_linger/offload/sender
 LINKS_file_systems_test := lingerd/io/file_systems
