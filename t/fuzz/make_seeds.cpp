@@ -54,18 +54,10 @@ class Seeds {
   int count_ = 0;
 };
 
-void records(const std::filesystem::path& directory) {
-  Seeds seeds(directory);
-  Handoff handoff;
-  handoff.idle_ms = 5'000;
-  handoff.cap_ms = 30'000;
-  handoff.handed_off_ns = 1'000'000'000;
-  const Record record = encode(handoff);
-  seeds.add_with_variants(std::as_bytes(std::span(&record, 1)), offsetof(Record, version));
-  handoff.idle_ms = kMaxDurationMs + 1;
-  seeds.add_object(encode(handoff));
-  // As record_fuzz.cpp reads them: a mood, a length, a message; again and again.
+// As record_fuzz.cpp reads them: a mood, a length, a message; again and again.
+void conversations(Seeds& seeds) {
   std::vector<std::byte> conversation;
+  Handoff handoff;
   for (std::uint32_t i = 0; i < 24; ++i) {
     handoff.idle_ms = 1 + i % 5 * 1'000;
     handoff.cap_ms = 1 + i % 3 * 30'000;
@@ -87,6 +79,19 @@ void records(const std::filesystem::path& directory) {
     conversation.insert(conversation.end(), message.begin(), message.end());
     seeds.add(conversation);
   }
+}
+
+void records(const std::filesystem::path& directory) {
+  Seeds seeds(directory);
+  Handoff handoff;
+  handoff.idle_ms = 5'000;
+  handoff.cap_ms = 30'000;
+  handoff.handed_off_ns = 1'000'000'000;
+  const Record record = encode(handoff);
+  seeds.add_with_variants(std::as_bytes(std::span(&record, 1)), offsetof(Record, version));
+  handoff.idle_ms = kMaxDurationMs + 1;
+  seeds.add_object(encode(handoff));
+  conversations(seeds);
   for (const Verdict verdict : {Verdict::kWelcome, Verdict::kDenied, Verdict::kFull}) {
     Greeting greeting;
     greeting.verdict = verdict;
