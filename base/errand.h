@@ -31,7 +31,8 @@ class Errand {
  public:
   static constexpr std::uint64_t kPatienceNs = 10'000'000'000;
 
-  // Once, early in this process's life, and with one thread and table. Takes kReservedForErrands
+  // Once, early in this process's life, and with one thread and table; what is open already must
+  // stay so, or have a number above these. Takes kReservedForErrands
   // descriptors at most; none if fewer than kLeastToReserveFrom may be opened (`nofile`).
   static void reserve(std::uint64_t nofile);
   // Whether a child closes nothing that was opened after reserve(). Else it is an ordinary fork(2),

@@ -89,8 +89,8 @@ int run(const CommandLine& command_line, const Program& program) {
   Readiness readiness;
   try {
     arrange_signals();
-    Errand::reserve(raise_descriptor_limit());
     Inheritance inheritance = take_inheritance();
+    Errand::reserve(raise_descriptor_limit());
     std::optional<Unpacked> unpacked = open_parcel(inheritance);
     // In the background already, and what may be wrong has to be said somewhere.
     if (unpacked && unpacked->configuration.find("daemon = yes\n") != std::string::npos) {

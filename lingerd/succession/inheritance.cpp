@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/startup_error.h"
+#include "base/unix_limits.h"
 #include "lingerd/succession/keeper.h"
 #include "lingerd/succession/passed.h"
 #include "lingerd/succession/store.h"
@@ -33,6 +34,16 @@ bool sort_in(const std::string& name, UniqueFd& fd, Parcel& parcel, Inheritance&
   return true;
 }
 
+// The low numbers are for what errands reserve, all of them: one that became free later would be
+// the next peer's.
+UniqueFd out_of_the_way(int fd) {
+  UniqueFd low(fd);
+  UniqueFd moved(fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(kReservedForErrands)));
+  if (moved) return moved;
+  fcntl(fd, F_SETFD, FD_CLOEXEC);
+  return low;
+}
+
 }  // namespace
 
 Inheritance take_inheritance() {
@@ -46,8 +57,7 @@ Inheritance take_inheritance() {
   char** names = nullptr;
   const int count = sd_listen_fds_with_names(1, &names);
   for (int i = 0; i < count; ++i) {
-    UniqueFd fd(SD_LISTEN_FDS_START + i);
-    fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
+    UniqueFd fd = out_of_the_way(SD_LISTEN_FDS_START + i);
     const std::string name = names[i];
     free(names[i]);
     if (sort_in(name, fd, parcel, inheritance)) continue;
