@@ -122,7 +122,7 @@ struct CounterInfo {
     "lingerd_park_freed_seconds",                                                                  \
     "The part of the worker time freed that idle connections have spent in lingerd.")              \
   X(kOffers, "LingerOffers", "Offers", kGauge, kCount, "lingerd_offers",                           \
-    "Responses that a worker has offered and not begun to hand over; each lasts a moment.")        \
+    "Responses that a worker has offered and not begun to hand off; each lasts a moment.")         \
   X(kOffersExpired, "LingerOffersExpired", "Offers expired", kCounter, kCount,                     \
     "lingerd_offers_expired",                                                                      \
     "Offers that lingerd let go of because nothing had come of them for 2 seconds. Should be "     \
@@ -149,7 +149,7 @@ struct CounterInfo {
     "Connections whose socket went to lingerd.")                                                   \
   X(kAlreadyClosed, "LingerAlreadyClosed", "Already closed", kCounter, kCount,                     \
     "mod_linger_already_closed",                                                                   \
-    "Connections that the client had closed before Apache did: nothing to hand over. The usual "   \
+    "Connections that the client had closed before Apache did: nothing to hand off. The usual "    \
     "case on a LAN.")                                                                              \
   X(kFallbacks, "LingerFallbacks", "Fallbacks", kCounter, kCount, "mod_linger_fallbacks",          \
     "Connections that lingerd couldn't take, for any of the reasons below: Apache lingered "       \

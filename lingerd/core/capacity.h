@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many descriptors of clients lingerd holds at most (--max-connections), and who ends first
+// How many descriptors of clients lingerd holds at most (--max-connections), and which one ends first
 // when there would be more. Whatever takes one in asks here, once; nothing else knows the limit.
 // Pure.
 //

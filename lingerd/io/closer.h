@@ -53,7 +53,7 @@ class Closer {
   // Takes what a user's process sent.
   void take(UniqueFd fd, uid_t owner);
 
-  // Hands over what has come, counts what has gone, replaces a process that is stuck. Never waits.
+  // Passes on what has come, counts what has gone, replaces a process that is stuck. Never waits.
   void look_after(std::uint64_t now_ns);
   // When to do that next at the latest; nothing: no need.
   [[nodiscard]] std::optional<std::uint64_t> next_look_ns() const;

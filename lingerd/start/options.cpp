@@ -158,7 +158,7 @@ constexpr std::array<OptionInfo, 11> kOptionInfo{{
       "Where httpd's children connect. The stats page is PATH.stats."},
      set_socket},
     {{"socket-mode", "MODE", "0660",
-      "Permissions of the socket, octal: which users may hand over."},
+      "Permissions of the socket, octal: which users may hand off."},
      set_socket_mode},
     {{"socket-group", "NAME", "", "Group of the socket: httpd's. Default: left as it is."},
      set_socket_group},

@@ -299,7 +299,7 @@ TEST(LingererDelivery, goes_on_in_the_next_lingerd) {
   LONGS_EQUAL(1, count(kClosedIdle));
 }
 
-TEST(LingererDelivery, whose_stall_had_begun_doesnt_begin_anew) {
+TEST(LingererDelivery, whose_stall_had_begun_doesnt_begin_again) {
   arrive_with(7, 1'000, 0);
   hand_over(7'000);
   expire(kStall - 1);

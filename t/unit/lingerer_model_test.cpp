@@ -274,7 +274,7 @@ void Model::arrive() {
   socket.fin = pick(4) == 0;
   socket.reset = pick(16) == 0;
   // Lists are sorted: a socket that started late, but came early, keeps the others of its list
-  // back. Who is evicted for this one goes first, so its deadline counts no more.
+  // back. The one evicted for this one goes first, so its deadline counts no more.
   kernel_.open.emplace(id, socket);
   arriving_ = id;
   arriving_user_ = socket.user;
@@ -485,7 +485,7 @@ void Model::check_given_up(SocketId id, Socket socket, DaemonCounter how) const 
   }
 }
 
-// Its user had as much as any other when it had to go, who has arrived included; now one fewer.
+// Its user had as much as any other when it had to go, the one that has arrived included; now one fewer.
 void Model::check_holds_most(const Socket& socket) const {
   std::map<Shares::User, std::size_t> held;
   if (arriving_ && !kernel_.open.contains(*arriving_)) ++held[arriving_user_];

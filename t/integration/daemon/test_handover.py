@@ -63,7 +63,7 @@ def test_the_next_lingerd_goes_on_in_the_same_process(sandbox):
 
         # The connection that httpd's child holds goes on, without a second greeting.
         late = child.lingering_client(idle_ms=600_000, cap_ms=600_000)
-        wait_until(lambda: lingerd.queue() == MANY + 1, "the old connection hands over")
+        wait_until(lambda: lingerd.queue() == MANY + 1, "the old connection hands off")
         child.socket.setblocking(False)
         with pytest.raises(BlockingIOError):
             child.socket.recv(100)

@@ -486,7 +486,7 @@ def test_ten_thousand_connections(lingerd, bystander):
         assert welcome + verdicts.count(FULL) == 10_000
         assert 100 < welcome < 10_000
         assert len(lingerd.fds()) <= held + welcome + 5
-        # Who is in stays in, and never sends nor reads; who isn't is told, counted and logged.
+        # A peer that is in stays in, and never sends nor reads; one that isn't is told, counted and logged.
         wait_equal(lambda: rejected(lingerd) - before["LingerRejected"], 10_000 - welcome, "refusals")
         assert 1 <= len(lingerd.log.matching(REFUSED + "a connection", mark)) <= 3
         assert SANITIZED or memory(lingerd.pid) - grown < 4 << 20
@@ -517,7 +517,7 @@ def test_they_come_and_go(lingerd, bystander):
     assert rejected(lingerd) == before["LingerRejected"], lingerd.log.since(mark)
 
 
-# ---- Who may ----
+# ---- Which users may ----
 
 @needs_root
 def test_allow_user(sandbox):
@@ -574,6 +574,6 @@ def test_allow_user_changed_while_running(sandbox):
         config.write_text("allow-user = nobody\n")
         lingerd.hang_up()
         assert child.socket.recv(1) == b"", "parted with"
-        wait_until(lambda: lingerd.queue() == 1, "what it had handed over lingers on")
+        wait_until(lambda: lingerd.queue() == 1, "what it had handed off lingers on")
         client.close()
         wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 1, "to its end")
