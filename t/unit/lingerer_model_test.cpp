@@ -485,7 +485,8 @@ void Model::check_given_up(SocketId id, Socket socket, DaemonCounter how) const 
   }
 }
 
-// Its user had as much as any other when it had to go, the one that has arrived included; now one fewer.
+// Its user had as much as any other when it had to go, the one that has arrived included; now one
+// fewer.
 void Model::check_holds_most(const Socket& socket) const {
   std::map<Shares::User, std::size_t> held;
   if (arriving_ && !kernel_.open.contains(*arriving_)) ++held[arriving_user_];
