@@ -233,10 +233,12 @@ product := $(sort $(ROOMS) $(MODULE_ROOMS) $(TLS_ROOMS) lingerd lingerctl)
 cpp_files := $(foreach each,$(product) t/unit t/fuzz tools/ablinger tools/bench/scale tools/bench/tls,$(wildcard $(each)/*.cpp $(each)/*.h))
 # Where clang-tidy's opinion matters; tests follow by clang-format and the compilers' warnings.
 tidy_sources := $(call sources_of,$(product))
-.PHONY: lint lint-wall lint-format lint-includes lint-tidy format
-lint: lint-wall lint-format lint-includes lint-tidy ## clang-format, clang-tidy, what files include, and the walls between rooms
+.PHONY: lint lint-wall lint-sizes lint-format lint-includes lint-tidy format
+lint: lint-wall lint-sizes lint-format lint-includes lint-tidy ## clang-format, clang-tidy, what files include, the walls between rooms, and sizes
 lint-wall:
 	@$(PYTHON) t/lint_wall.py
+lint-sizes:
+	@$(PYTHON) t/lint_sizes.py
 lint-format:
 	@echo clang-format: $(words $(cpp_files)) files
 	@clang-format --dry-run -Werror $(cpp_files)

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -15,9 +16,16 @@
 #include <csignal>
 #include <cstdlib>
 #include <exception>
+#include <functional>
+#include <limits>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
+
+#include "base/shared_table.h"
+#include "base/unique_fd.h"
+#include "base/unix_limits.h"
 
 namespace lingerd {
 namespace {
@@ -41,11 +49,39 @@ void own_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-[[noreturn]] void be_the_child(int answer, pid_t parent, const std::function<int(int)>& work) {
-  // Not one descriptor of lingerd's may stay open here: its client would wait for this child's end.
+// The last of what reserve() took; -1: nothing. While a child shares the table, the end of the pipe
+// that it writes to is there.
+int reserved = -1;
+
+// A descriptor that is in nobody's way. -1: there is none.
+int placeholder() {
+  return eventfd(0, EFD_CLOEXEC);
+}
+
+bool leave_the_table(int last_kept) {
+#ifdef CLOSE_RANGE_UNSHARE
+  return syscall(SYS_close_range, static_cast<unsigned>(last_kept) + 1, UINT_MAX,
+                 CLOSE_RANGE_UNSHARE) == 0;
+#else
+  return false;
+#endif
+}
+
+// Nothing may be done to the table before it is this process's own.
+void part_with_descriptors(int answer, bool shares_table) {
+  if (shares_table) {
+    if (!leave_the_table(answer)) _exit(EXIT_FAILURE);
+    const char parted = 0;
+    if (write(answer, &parted, sizeof parted) != sizeof parted) _exit(EXIT_FAILURE);
+  }
   dup2(answer, kOut);
   fcntl(kOut, F_SETFD, FD_CLOEXEC);
   close_from(kOut + 1);
+}
+
+[[noreturn]] void be_the_child(int answer, pid_t parent, bool shares_table,
+                               const std::function<int(int)>& work) {
+  part_with_descriptors(answer, shares_table);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(EXIT_FAILURE);
   own_signals();
@@ -94,6 +130,24 @@ void close_from(int first, std::vector<int> keeps) {
   }
 }
 
+// All numbers below a multiple of 64: before Linux 6.11 the new table is made of whole words of 64,
+// and what is in the range is closed in it.
+void Errand::reserve(std::uint64_t nofile) {
+  if (nofile < kLeastToReserveFrom) return;
+  if (!leave_the_table(std::numeric_limits<int>::max())) return;  // an empty range: a question
+  int last = -1;
+  do {
+    const int fd = placeholder();
+    if (fd < 0) return;
+    last = fd;
+  } while ((last + 1) % static_cast<int>(kReservedForErrands) != 0);
+  reserved = last;
+}
+
+bool Errand::closes_nothing() {
+  return reserved >= 0;
+}
+
 Errand Errand::start(std::uint64_t now_ns, const std::function<int(int out)>& work) {
   std::array<int, 2> ends{};
   if (pipe2(ends.data(), O_CLOEXEC) != 0) {
@@ -103,16 +157,29 @@ Errand Errand::start(std::uint64_t now_ns, const std::function<int(int out)>& wo
   const UniqueFd out(ends[1]);
   fcntl(answer.get(), F_SETFL, O_NONBLOCK);
   const pid_t self = getpid();
-  const pid_t child = fork();
+  const bool shares = closes_nothing() && dup3(out.get(), reserved, O_CLOEXEC) >= 0;
+  const pid_t child = shares ? fork_with_our_descriptors() : fork();
   if (child < 0) throw std::system_error(errno, std::system_category(), "fork");
-  if (child == 0) be_the_child(out.get(), self, work);
-  return {child, std::move(answer), now_ns + kPatienceNs};
+  if (child == 0) be_the_child(shares ? reserved : out.get(), self, shares, work);
+  return {child, std::move(answer), now_ns + kPatienceNs, shares};
+}
+
+void Errand::take(std::string_view part) {
+  if (shares_table_ && !part.empty()) {
+    // It has a table of its own: only from now on its end is the end of the answer.
+    shares_table_ = false;
+    const UniqueFd other(placeholder());
+    dup3(other.get(), reserved, O_CLOEXEC);
+    part.remove_prefix(1);
+  }
+  text_.append(part.substr(0, kMostText - std::min(kMostText, text_.size())));
 }
 
 Errand::Errand(Errand&& other) noexcept
     : child_(std::exchange(other.child_, 0)),
       answer_(std::move(other.answer_)),
       deadline_ns_(other.deadline_ns_),
+      shares_table_(other.shares_table_),
       text_(std::move(other.text_)) {}
 
 Errand::~Errand() {
@@ -142,8 +209,7 @@ std::optional<Errand::Answer> Errand::collect(std::uint64_t now_ns) {
   while (answer_) {
     const ssize_t n = read(answer_.get(), buffer.data(), buffer.size());
     if (n > 0) {
-      text_.append(buffer.data(), static_cast<std::size_t>(n));
-      text_.resize(std::min(text_.size(), kMostText));
+      take({buffer.data(), static_cast<std::size_t>(n)});
       continue;
     }
     if (n < 0 && errno == EINTR) continue;

@@ -11,7 +11,7 @@
 
 namespace lingerd::log {
 
-enum class Level { kError = 3, kWarning = 4, kNotice = 5, kInfo = 6 };  // as in syslog(3)
+enum class Level { kError = 3, kWarning = 4, kNotice = 5 };  // as in syslog(3)
 
 void to_syslog();  // from now on: LOG_DAEMON, ident "lingerd"
 [[gnu::format(printf, 2, 3)]] void write(Level level, const char* format, ...);

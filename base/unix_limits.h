@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace lingerd {
 
@@ -10,5 +11,9 @@ namespace lingerd {
 inline constexpr std::size_t kMaxSocketPath = 107;
 // Descriptors in one message: SCM_MAX_FD.
 inline constexpr std::size_t kMostInMessage = 253;
+
+// What errands take of the numbers of descriptors (errand.h), where so many may be open.
+inline constexpr std::uint64_t kReservedForErrands = 64;
+inline constexpr std::uint64_t kLeastToReserveFrom = 8192;
 
 }  // namespace lingerd

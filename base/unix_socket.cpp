@@ -31,6 +31,13 @@ UniqueFd unix_socket(int type) {
   return UniqueFd(socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
+std::optional<ucred> peer_of(int socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  const bool asked = getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+  return asked ? std::optional(peer) : std::nullopt;
+}
+
 int connect_to(const UniqueFd& socket, const UnixAddress& address) {
   return connect(socket.get(), address.get(), address.size) == 0 ? 0 : errno;
 }

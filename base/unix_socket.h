@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <optional>
 #include <string_view>
 
 #include "base/unique_fd.h"
@@ -31,6 +32,9 @@ struct UnixAddress {
 
 // Neither it nor connect(2) on it waits. Empty: errno says why.
 [[nodiscard]] UniqueFd unix_socket(int type);
+
+// The process at the other end, as it was when it connected, and its user.
+[[nodiscard]] std::optional<ucred> peer_of(int socket);
 
 // 0, or an errno.
 [[nodiscard]] int connect_to(const UniqueFd& socket, const UnixAddress& address);

@@ -4,6 +4,7 @@
 // number means and what to do about it. Pure.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +14,8 @@ namespace lingerd {
 
 enum class CounterType { kCounter, kGauge };
 enum class CounterUnit { kCount, kBytes, kMicros, kMillis, kSeconds };
+// Counters that together count something once: what has ended did so in one of these ways.
+enum class CounterGroup { kNone, kLingerEnds, kDeliveryEnds, kStayEnds };
 
 struct CounterInfo {
   std::string_view key;    // in ?auto and JSON: letters and digits only, no other key's suffix
@@ -21,10 +24,11 @@ struct CounterInfo {
   CounterUnit unit;
   std::string_view metric;  // OpenMetrics family, in base units, without _total
   std::string_view help;
+  CounterGroup group = CounterGroup::kNone;
 };
 
 // What lingerd counts, in the order of the stats page: append only, or raise kStatsVersion.
-// X(name, key, label, type, unit, metric, help)
+// X(name, key, label, type, unit, metric, help[, group])
 #define LINGER_DAEMON_COUNTERS(X)                                                                  \
   X(kQueue, "LingerQueue", "Queue", kGauge, kCount, "lingerd_queue",                               \
     "Sockets that linger now, or take the rest of a response first.")                              \
@@ -39,19 +43,24 @@ struct CounterInfo {
   X(kTotal, "LingerTotal", "Taken over", kCounter, kCount, "lingerd_sockets",                      \
     "Sockets taken over from httpd: those in the queue and every way that a linger has ended.")    \
   X(kClosedByClient, "LingerClosedByClient", "Closed by the client", kCounter, kCount,             \
-    "lingerd_closed_by_client", "Lingers that ended well: the client closed.")                     \
+    "lingerd_closed_by_client", "Lingers that ended well: the client closed.",                     \
+    CounterGroup::kLingerEnds)                                                                     \
   X(kClosedByReset, "LingerClosedByReset", "Reset by the client", kCounter, kCount,                \
-    "lingerd_closed_by_reset", "Lingers that ended by the client's RST or a network error.")       \
+    "lingerd_closed_by_reset", "Lingers that ended by the client's RST or a network error.",       \
+    CounterGroup::kLingerEnds)                                                                     \
   X(kClosedIdle, "LingerClosedIdle", "Silent for LingerTimeout", kCounter, kCount,                 \
     "lingerd_closed_idle",                                                                         \
     "Lingers ended after LingerTimeout without a byte from the client or any of the response "     \
-    "being taken by it.")                                                                          \
+    "being taken by it.",                                                                          \
+    CounterGroup::kLingerEnds)                                                                     \
   X(kClosedCap, "LingerClosedCap", "Over LingerTime", kCounter, kCount, "lingerd_closed_cap",      \
-    "Lingers ended at LingerTime, or at lingerd's own --max-time, with the client still there.")   \
+    "Lingers ended at LingerTime, or at lingerd's own --max-time, with the client still there.",   \
+    CounterGroup::kLingerEnds)                                                                     \
   X(kEvicted, "LingerEvicted", "Evicted", kCounter, kCount, "lingerd_evicted",                     \
     "Lingers ended early to make room at the queue limit (a delivery counts twice there). If it "  \
     "rises, raise --max-connections "                                                              \
-    "and LimitNOFILE, or shorten LingerTimeout.")                                                  \
+    "and LimitNOFILE, or shorten LingerTimeout.",                                                  \
+    CounterGroup::kLingerEnds)                                                                     \
   X(kRejected, "LingerRejected", "Rejected", kCounter, kCount, "lingerd_rejected",                 \
     "Messages and descriptors that lingerd refused: no valid record, no connected TCP socket, or " \
     "a peer that is not allowed. Should be zero; lingerd's log says what came.")                   \
@@ -87,15 +96,18 @@ struct CounterInfo {
     "lingerd_offload_memory_limit_bytes",                                                          \
     "Most memory for that (--offload-memory); at the limit workers deliver themselves.")           \
   X(kDelivered, "LingerDelivered", "Delivered", kCounter, kCount, "lingerd_delivered",             \
-    "Offloaded responses that the kernel has taken to the last byte.")                             \
+    "Offloaded responses that the kernel has taken to the last byte.",                             \
+    CounterGroup::kDeliveryEnds)                                                                   \
   X(kDeliveryAborted, "LingerDeliveryAborted", "Delivery aborted", kCounter, kCount,               \
     "lingerd_delivery_aborted",                                                                    \
     "Offloaded responses that broke off: the client reset, a file became shorter, lingerd had to " \
-    "make room, or a stop had lasted --max-time.")                                                 \
+    "make room, or a stop had lasted --max-time.",                                                 \
+    CounterGroup::kDeliveryEnds)                                                                   \
   X(kDeliveryTimedOut, "LingerDeliveryTimedOut", "Delivery timed out", kCounter, kCount,           \
     "lingerd_delivery_timed_out",                                                                  \
     "Offloaded responses given up: no progress for LingerOffloadTimeout, or slower than "          \
-    "--min-rate.")                                                                                 \
+    "--min-rate.",                                                                                 \
+    CounterGroup::kDeliveryEnds)                                                                   \
   X(kOffloadsRefused, "LingerOffloadsRefused", "Offloads refused", kCounter, kCount,               \
     "lingerd_offloads_refused",                                                                    \
     "Responses that lingerd had no room for, so that a worker delivered them. If it rises, raise " \
@@ -106,23 +118,27 @@ struct CounterInfo {
     "Times that an idle connection was parked: those that wait now, those that returned and "      \
     "every way that waiting has ended.")                                                           \
   X(kReturned, "LingerReturned", "Returned", kCounter, kCount, "lingerd_returned",                 \
-    "Parked connections that went back to httpd with their next request.")                         \
+    "Parked connections that went back to httpd with their next request.",                         \
+    CounterGroup::kStayEnds)                                                                       \
   X(kParkExpired, "LingerParkExpired", "Parked for KeepAliveTimeout", kCounter, kCount,            \
     "lingerd_park_expired",                                                                        \
     "Parked connections that lingerd closed, as httpd would: after KeepAliveTimeout, or earlier "  \
-    "to make room at the queue limit or because lingerd was stopped.")                             \
+    "to make room at the queue limit or because lingerd was stopped.",                             \
+    CounterGroup::kStayEnds)                                                                       \
   X(kParkClosedByClient, "LingerParkClosedByClient", "Closed while parked", kCounter, kCount,      \
-    "lingerd_park_closed_by_client", "Parked connections that their clients closed.")              \
+    "lingerd_park_closed_by_client", "Parked connections that their clients closed.",              \
+    CounterGroup::kStayEnds)                                                                       \
   X(kReturnFailed, "LingerReturnFailed", "Return failed", kCounter, kCount,                        \
     "lingerd_return_failed",                                                                       \
     "Parked connections closed because there was no way back: httpd had stopped, or had taken "    \
     "none for 10 seconds. Should stand still; if it rises while httpd runs, all its workers are "  \
-    "busy.")                                                                                       \
+    "busy.",                                                                                       \
+    CounterGroup::kStayEnds)                                                                       \
   X(kParkMillisFreed, "LingerParkMillisFreed", "of it while parked", kCounter, kMillis,            \
     "lingerd_park_freed_seconds",                                                                  \
     "The part of the worker time freed that idle connections have spent in lingerd.")              \
   X(kOffers, "LingerOffers", "Offers", kGauge, kCount, "lingerd_offers",                           \
-    "Responses that a worker has offered and not begun to hand over; each lasts a moment.")        \
+    "Responses that a worker has offered and not begun to hand off; each lasts a moment.")         \
   X(kOffersExpired, "LingerOffersExpired", "Offers expired", kCounter, kCount,                     \
     "lingerd_offers_expired",                                                                      \
     "Offers that lingerd let go of because nothing had come of them for 2 seconds. Should be "     \
@@ -149,7 +165,7 @@ struct CounterInfo {
     "Connections whose socket went to lingerd.")                                                   \
   X(kAlreadyClosed, "LingerAlreadyClosed", "Already closed", kCounter, kCount,                     \
     "mod_linger_already_closed",                                                                   \
-    "Connections that the client had closed before Apache did: nothing to hand over. The usual "   \
+    "Connections that the client had closed before Apache did: nothing to hand off. The usual "    \
     "case on a LAN.")                                                                              \
   X(kFallbacks, "LingerFallbacks", "Fallbacks", kCounter, kCount, "mod_linger_fallbacks",          \
     "Connections that lingerd couldn't take, for any of the reasons below: Apache lingered "       \
@@ -205,8 +221,8 @@ enum class ModuleCounter : std::size_t { LINGER_MODULE_COUNTERS(LINGER_ENUMERATO
 inline constexpr std::size_t kDaemonCounters = static_cast<std::size_t>(DaemonCounter::kCount);
 inline constexpr std::size_t kModuleCounters = static_cast<std::size_t>(ModuleCounter::kCount);
 
-#define LINGER_INFO(name, key, label, type, unit, metric, help) \
-  CounterInfo{key, label, CounterType::type, CounterUnit::unit, metric, help},
+#define LINGER_INFO(name, key, label, type, unit, metric, ...) \
+  CounterInfo{key, label, CounterType::type, CounterUnit::unit, metric, __VA_ARGS__},
 inline constexpr std::array<CounterInfo, kDaemonCounters> kDaemonCounterInfo{
     {LINGER_DAEMON_COUNTERS(LINGER_INFO)}};
 inline constexpr std::array<CounterInfo, kModuleCounters> kModuleCounterInfo{
@@ -228,9 +244,26 @@ class CounterValues {
 using DaemonCounters = CounterValues<DaemonCounter, kDaemonCounters>;
 using ModuleCounters = CounterValues<ModuleCounter, kModuleCounters>;
 
+// Those of a group, in the table's order.
+template <CounterGroup kGroup>
+[[nodiscard]] constexpr auto counters_in() {
+  constexpr auto belongs = [](const CounterInfo& info) { return info.group == kGroup; };
+  std::array<DaemonCounter, std::ranges::count_if(kDaemonCounterInfo, belongs)> found{};
+  std::size_t next = 0;
+  for (std::size_t i = 0; i < kDaemonCounters; ++i) {
+    if (belongs(kDaemonCounterInfo[i])) found[next++] = static_cast<DaemonCounter>(i);
+  }
+  return found;
+}
+template <CounterGroup kGroup>
+[[nodiscard]] constexpr std::uint64_t sum_of(const DaemonCounters& c) {
+  std::uint64_t sum = 0;
+  for (const DaemonCounter each : counters_in<kGroup>()) sum += c[each];
+  return sum;
+}
+
 [[nodiscard]] constexpr std::uint64_t deliveries_under_way(const DaemonCounters& c) {
-  using enum DaemonCounter;
-  return c[kOffloads] - c[kDelivered] - c[kDeliveryAborted] - c[kDeliveryTimedOut];
+  return c[DaemonCounter::kOffloads] - sum_of<CounterGroup::kDeliveryEnds>(c);
 }
 
 // Whether one delivery more, with its two descriptors, leaves an eighth of them for lingers.
@@ -247,15 +280,13 @@ using ModuleCounters = CounterValues<ModuleCounter, kModuleCounters>;
 // The invariant of the daemon's counters: LingerTotal = LingerQueue + every way a linger ends.
 [[nodiscard]] constexpr bool adds_up(const DaemonCounters& c) {
   using enum DaemonCounter;
-  return c[kTotal] == c[kQueue] + c[kClosedByClient] + c[kClosedByReset] + c[kClosedIdle] +
-                          c[kClosedCap] + c[kEvicted];
+  return c[kTotal] == c[kQueue] + sum_of<CounterGroup::kLingerEnds>(c);
 }
 
 // Likewise: LingerParkedTotal = LingerParked + every way that a stay ends.
 [[nodiscard]] constexpr bool parks_add_up(const DaemonCounters& c) {
   using enum DaemonCounter;
-  return c[kParkedTotal] ==
-         c[kParked] + c[kReturned] + c[kParkExpired] + c[kParkClosedByClient] + c[kReturnFailed];
+  return c[kParkedTotal] == c[kParked] + sum_of<CounterGroup::kStayEnds>(c);
 }
 
 }  // namespace lingerd

@@ -13,6 +13,41 @@ bool good_duration(std::uint32_t ms) {
   return ms >= 1 && ms <= kMaxDurationMs;
 }
 
+bool good_content(const Record& record) {
+  return record.content_length != 0 && record.content_length <= kMaxContent &&
+         record.content_offset <= kMaxContent;
+}
+
+// Those that its kind has, and no others.
+DecodeResult decode_fields(const Record& record, Handoff& out) {
+  const std::size_t index = index_of(record.kind);
+  if (index == kRecordForms.size()) return DecodeResult::kUnknownKind;
+  const RecordForm& form = kRecordForms[index];
+  if (form.lingers && !(good_duration(record.idle_ms) && good_duration(record.cap_ms))) {
+    return DecodeResult::kBadDuration;
+  }
+  if (form.stalls && !good_duration(record.stall_ms)) return DecodeResult::kBadDuration;
+  if (form.content && !good_content(record)) return DecodeResult::kBadContent;
+  out = {.kind = record.kind};
+  if (form.lingers) {
+    out.idle_ms = record.idle_ms;
+    out.cap_ms = record.cap_ms;
+    out.handed_off_ns = record.handed_off_ns;
+    out.fallbacks = record.fallbacks;
+  }
+  if (form.content) {
+    out.content_offset = record.content_offset;
+    out.content_length = record.content_length;
+  }
+  if (form.stalls) out.stall_ms = record.stall_ms;
+  if (form.keepalives) {
+    out.keepalives = record.keepalives;
+    out.over_tls = (record.flags & kOverTls) != 0;
+  }
+  if (form.ticket) out.ticket = record.ticket;
+  return DecodeResult::kOk;
+}
+
 }  // namespace
 
 Record encode(const Handoff& handoff) {
@@ -43,36 +78,7 @@ DecodeResult decode(std::span<const std::byte> bytes, Handoff& out) {
   if (bytes.size() != sizeof record || record.size != sizeof record) {
     return DecodeResult::kWrongSize;
   }
-  const bool delivers = record.kind == RecordKind::kDeliver;
-  const bool idles = record.kind == RecordKind::kIdle;
-  if (record.kind == RecordKind::kBegin || record.kind == RecordKind::kWayBack) {
-    out = {.kind = record.kind, .ticket = record.ticket};
-    return DecodeResult::kOk;
-  }
-  if (record.kind != RecordKind::kLinger && !delivers && !idles) return DecodeResult::kUnknownKind;
-  if (!good_duration(record.idle_ms) || !good_duration(record.cap_ms)) {
-    return DecodeResult::kBadDuration;
-  }
-  if ((delivers || idles) && !good_duration(record.stall_ms)) return DecodeResult::kBadDuration;
-  if (delivers && (record.content_length == 0 || record.content_length > kMaxContent ||
-                   record.content_offset > kMaxContent)) {
-    return DecodeResult::kBadContent;
-  }
-  out = {record.kind, record.idle_ms, record.cap_ms, record.handed_off_ns};
-  out.fallbacks = record.fallbacks;
-  if (delivers) {
-    out.content_offset = record.content_offset;
-    out.content_length = record.content_length;
-    out.stall_ms = record.stall_ms;
-    out.ticket = record.ticket;
-  }
-  if (idles) {
-    out.stall_ms = record.stall_ms;
-    out.keepalives = record.keepalives;
-    out.ticket = record.ticket;
-    out.over_tls = (record.flags & kOverTls) != 0;
-  }
-  return DecodeResult::kOk;
+  return decode_fields(record, out);
 }
 
 ReturnRecord encode(const Return& back) {

@@ -139,9 +139,44 @@ enum class GreetingResult { kWelcome, kDenied, kFull, kOtherVersion, kGarbage };
 [[nodiscard]] constexpr std::uint64_t bit_of(RecordKind kind) {
   return std::uint64_t{1} << static_cast<unsigned>(kind);
 }
-inline constexpr std::uint64_t kAllKinds =
-    bit_of(RecordKind::kLinger) | bit_of(RecordKind::kDeliver) | bit_of(RecordKind::kIdle) |
-    bit_of(RecordKind::kWayBack) | bit_of(RecordKind::kBegin);
+// What a record of each kind brings. What it doesn't is zero, and isn't looked at.
+struct RecordForm {
+  RecordKind kind = RecordKind::kLinger;
+  std::size_t descriptors = 0;
+  bool lingers = false;     // idle_ms, cap_ms, handed_off_ns, fallbacks
+  bool stalls = false;      // stall_ms
+  bool content = false;     // content_offset, content_length
+  bool keepalives = false;  // keepalives
+  bool ticket = true;       // ticket
+};
+inline constexpr std::array kRecordForms{
+    RecordForm{.kind = RecordKind::kLinger, .descriptors = 1, .lingers = true, .ticket = false},
+    RecordForm{.kind = RecordKind::kDeliver,
+               .descriptors = 2,
+               .lingers = true,
+               .stalls = true,
+               .content = true},
+    RecordForm{.kind = RecordKind::kIdle,
+               .descriptors = 2,
+               .lingers = true,
+               .stalls = true,
+               .keepalives = true},
+    RecordForm{.kind = RecordKind::kWayBack, .descriptors = 1},
+    RecordForm{.kind = RecordKind::kBegin},
+};
+
+// Its place in kRecordForms, and in each table that follows it; kRecordForms.size(): no such kind.
+[[nodiscard]] constexpr std::size_t index_of(RecordKind kind) {
+  std::size_t index = 0;
+  while (index < kRecordForms.size() && kRecordForms[index].kind != kind) ++index;
+  return index;
+}
+
+inline constexpr std::uint64_t kAllKinds = [] {
+  std::uint64_t bits = 0;
+  for (const RecordForm& form : kRecordForms) bits |= bit_of(form.kind);
+  return bits;
+}();
 
 // What lingerd says to an offer, be it of a delivery or of a way back. Not accepted: it has let go
 // of both descriptors.

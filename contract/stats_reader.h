@@ -3,7 +3,7 @@
 // pread(2), never mapped: a file that somebody truncates would be a SIGBUS in httpd.
 //
 // Whether the writer lives is a question to the kernel (an OFD lock on the file), which a killed
-// process can't answer wrongly; a heartbeat older than 3 s makes a living one "busy".
+// process can't answer wrongly; a heartbeat older than kStaleNs makes a living one "busy".
 #pragma once
 
 #include <cstdint>

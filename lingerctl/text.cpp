@@ -122,8 +122,7 @@ class Screen {
   void counters() {
     const std::uint64_t ended = ended_lingers(report_.daemon.snapshot.counters);
     row(kTotal, "");
-    for (const DaemonCounter end :
-         {kClosedByClient, kClosedByReset, kClosedIdle, kClosedCap, kEvicted}) {
+    for (const DaemonCounter end : counters_in<CounterGroup::kLingerEnds>()) {
       row(end, value(end) ? percent_text(value(end), ended) : "", "  ");
     }
     row(kRejected, "");

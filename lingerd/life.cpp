@@ -20,6 +20,7 @@
 #include "lingerd/io/orders.h"
 #include "lingerd/start/identity.h"
 #include "lingerd/start/options.h"
+#include "lingerd/succession/store.h"
 
 namespace lingerd {
 namespace {
@@ -62,10 +63,10 @@ bool is_fine(const Errand::Answer& answer) {
   return false;
 }
 
-// A process that is forked has what waits to be closed as well, and hangs with it, without an
-// answer and for as long as a peer likes.
+// An errand that is an ordinary fork has what waits to be closed as well, and hangs with it,
+// without an answer and for as long as a peer likes.
 bool can_send_out(const char* order) {
-  if (closer().stuck() == 0 || closer().waiting() == 0) return true;
+  if (Errand::closes_nothing() || closer().stuck() == 0 || closer().waiting() == 0) return true;
   log::write(
       log::Level::kError,
       "%s: not now: what a peer has sent can't be closed (its file server doesn't answer: see "

@@ -8,6 +8,7 @@
 #include "lingerd/start/configuration.h"
 #include "lingerd/start/daemonize.h"
 #include "lingerd/start/listener.h"
+#include "lingerd/succession/inheritance.h"
 #include "lingerd/succession/luggage.h"
 #include "lingerd/succession/parcel.h"
 #include "lingerd/succession/successor.h"

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "base/errand.h"
 #include "base/log.h"
 #include "base/startup_error.h"
 #include "lingerd/io/orders.h"
@@ -16,6 +17,7 @@
 #include "lingerd/start/configuration.h"
 #include "lingerd/start/daemonize.h"
 #include "lingerd/start/options.h"
+#include "lingerd/succession/inheritance.h"
 #include "lingerd/succession/luggage.h"
 #include "lingerd/succession/parcel.h"
 #include "lingerd/succession/successor.h"
@@ -88,6 +90,7 @@ int run(const CommandLine& command_line, const Program& program) {
   try {
     arrange_signals();
     Inheritance inheritance = take_inheritance();
+    Errand::reserve(raise_descriptor_limit());
     std::optional<Unpacked> unpacked = open_parcel(inheritance);
     // In the background already, and what may be wrong has to be said somewhere.
     if (unpacked && unpacked->configuration.find("daemon = yes\n") != std::string::npos) {

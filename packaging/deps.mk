@@ -11,8 +11,9 @@ RPM_build += make gcc-c++ pkgconf-pkg-config httpd-devel systemd-devel
 DEB_unit += cpputest libcpputest-dev|cpputest
 RPM_unit += cpputest cpputest-devel
 
-# Sanitizers, fuzzing, make lint. clang-tidy knows misc-include-cleaner since 17.
-DEB_lint += clang clang-format clang-tidy clang-tidy-19|clang-tidy libclang-rt-14-dev|libclang-rt-dev
+# Sanitizers, fuzzing, make lint. misc-include-cleaner came with clang-tidy 17: only where the
+# distribution's own is older is another one asked for, beside it.
+DEB_lint += clang clang-format clang-tidy clang-tidy-19|clang-tidy-21 libclang-rt-14-dev|libclang-rt-dev
 DEB_lint += python3 python3-yaml
 RPM_lint += clang clang-tools-extra compiler-rt libasan libubsan libtsan python3 python3-pyyaml
 

@@ -171,10 +171,9 @@ void ends_table(std::string& out, const DaemonCounters& c) {
   using enum DaemonCounter;
   const std::uint64_t ended = ended_lingers(c);
   out += "<div><table><caption>How lingers ended</caption>\n";
-  for (const DaemonCounter end : {kClosedByClient, kClosedByReset, kClosedIdle, kClosedCap}) {
-    row(out, info(end), c[end], ended);
+  for (const DaemonCounter end : counters_in<CounterGroup::kLingerEnds>()) {
+    row(out, info(end), c[end], ended, end == kEvicted && c[end] != 0 ? "linger-look" : "");
   }
-  row(out, info(kEvicted), c[kEvicted], ended, c[kEvicted] ? "linger-look" : "");
   footer(out, "Ended", ended);
   out += "</table><small>Taken over: " + grouped(c[kTotal]) + ", of which " + grouped(c[kQueue]) +
          (c[kQueue] == 1 ? " lingers now." : " linger now.");
@@ -191,9 +190,9 @@ void deliveries_table(std::string& out, const DaemonCounters& c) {
   using enum DaemonCounter;
   if (c[kOffloads] == 0) return;
   out += "<div><table><caption>Responses offloaded</caption>\n";
-  row(out, info(kDelivered), c[kDelivered], c[kOffloads]);
-  row(out, info(kDeliveryAborted), c[kDeliveryAborted], c[kOffloads]);
-  row(out, info(kDeliveryTimedOut), c[kDeliveryTimedOut], c[kOffloads]);
+  for (const DaemonCounter end : counters_in<CounterGroup::kDeliveryEnds>()) {
+    row(out, info(end), c[end], c[kOffloads]);
+  }
   footer(out, "Offloaded", c[kOffloads]);
   if (c[kOffloadsRefused]) row(out, info(kOffloadsRefused), c[kOffloadsRefused], 0, "linger-look");
   out += "</table><small>" + escaped(info(kOffloadPending).label) + ": " +
@@ -207,11 +206,10 @@ void parking_table(std::string& out, const DaemonCounters& c) {
   using enum DaemonCounter;
   if (c[kParkedTotal] == 0) return;
   out += "<div><table><caption>Idle connections parked</caption>\n";
-  row(out, info(kReturned), c[kReturned], c[kParkedTotal]);
-  row(out, info(kParkClosedByClient), c[kParkClosedByClient], c[kParkedTotal]);
-  row(out, info(kParkExpired), c[kParkExpired], c[kParkedTotal]);
-  row(out, info(kReturnFailed), c[kReturnFailed], c[kParkedTotal],
-      c[kReturnFailed] ? "linger-look" : "");
+  for (const DaemonCounter end : counters_in<CounterGroup::kStayEnds>()) {
+    row(out, info(end), c[end], c[kParkedTotal],
+        end == kReturnFailed && c[end] != 0 ? "linger-look" : "");
+  }
   footer(out, "Parked", c[kParkedTotal]);
   out += "</table><small>" + grouped(c[kParked]) +
          (c[kParked] == 1 ? " waits now. " : " wait now. ") +

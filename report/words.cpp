@@ -38,8 +38,7 @@ std::uint64_t heartbeat_age_ms(const Report& report) {
 }
 
 std::uint64_t ended_lingers(const DaemonCounters& c) {
-  using enum DaemonCounter;
-  return c[kClosedByClient] + c[kClosedByReset] + c[kClosedIdle] + c[kClosedCap] + c[kEvicted];
+  return sum_of<CounterGroup::kLingerEnds>(c);
 }
 
 std::string value_text(CounterUnit unit, std::uint64_t value) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many descriptors of clients lingerd holds at most (--max-connections), and who ends first
-// when there would be more. Whatever takes one in asks here, once; nothing else knows the limit.
-// Pure.
+// How many descriptors of clients lingerd holds at most (--max-connections), and which one ends
+// first when there would be more. Whatever takes one in asks here, once; nothing else knows the
+// limit. Pure.
 //
 // Of the user that makes room (shares.h) a parked connection goes first: it may be closed at any
 // time (RFC 9112, 9.5). Then the linger nearest its deadline. A delivery's end is a response lost:

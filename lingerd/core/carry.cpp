@@ -27,30 +27,37 @@ bool good_duration(std::uint32_t ms) {
   return ms >= 1 && ms <= kMaxDurationMs;
 }
 
-bool good_delivery(const CarriedSocket& socket) {
-  if (!socket.delivers()) return true;
-  return good_duration(socket.linger_idle_ms) && good_duration(socket.linger_cap_ms) &&
-         socket.content_left <= kMaxContent && socket.content_offset <= kMaxContent &&
-         socket.content_memory <= kMaxContent && socket.window_left >= socket.content_left &&
-         socket.window_left <= kMaxContent;
+bool good_patience(const Patience& patience) {
+  return good_duration(patience.idle_ms) && patience.fin <= kOnlyFin;
+}
+
+bool good_clock(const Clock& clock, std::uint64_t now_ms) {
+  return good_duration(clock.duration_ms) && clock.deadline >= clock.duration_ms &&
+         clock.deadline <= now_ms + kMaxDurationMs;
+}
+
+bool good_delivery(const Delivery& delivery) {
+  const Content& content = delivery.content;
+  return good_duration(delivery.idle_ms) && good_duration(delivery.cap_ms) &&
+         good_patience(delivery.patience) && content.left <= kMaxContent &&
+         content.offset <= kMaxContent && content.memory <= kMaxContent &&
+         delivery.window_left >= content.left && delivery.window_left <= kMaxContent;
 }
 
 bool good(const CarriedSocket& socket, std::uint64_t now_ms) {
-  const std::uint64_t latest = now_ms + kMaxDurationMs;
-  return good_duration(socket.cap_ms) && good_duration(socket.idle_wait_ms) &&
-         good_duration(socket.idle_ms) && socket.started_ms <= now_ms &&
-         socket.cap_deadline_ms <= latest && socket.idle_deadline_ms <= latest &&
-         socket.cap_deadline_ms >= socket.cap_ms &&
-         socket.idle_deadline_ms >= socket.idle_wait_ms && good_delivery(socket);
+  return good_clock(socket.cap, now_ms) && good_clock(socket.idle, now_ms) &&
+         good_patience(socket.linger.patience) && socket.linger.started <= now_ms &&
+         (!socket.delivers() || good_delivery(socket.delivery));
 }
 
 bool good(const CarriedParking& parking, std::uint64_t now_ms, std::uint64_t addresses) {
-  const bool returns = parking.returning_since_ms != 0;
-  return good_duration(parking.keepalive_ms) && good_duration(parking.idle_ms) &&
-         good_duration(parking.cap_ms) && parking.arrived_ms <= now_ms &&
-         parking.returning_since_ms <= now_ms && parking.address < addresses &&
-         parking.over_tls <= 1 && parking.deadline_ms <= now_ms + 1 + kMaxDurationMs &&
-         (returns || parking.deadline_ms >= parking.keepalive_ms);
+  const Stay& stay = parking.stay;
+  const bool returns = stay.returning_since != 0;
+  return good_duration(stay.keepalive_ms) && good_duration(stay.idle_ms) &&
+         good_duration(stay.cap_ms) && stay.arrived <= now_ms && stay.returning_since <= now_ms &&
+         parking.address < addresses && parking.over_tls <= 1 &&
+         parking.deadline_ms <= now_ms + 1 + kMaxDurationMs &&
+         (returns || parking.deadline_ms >= stay.keepalive_ms);
 }
 
 template <typename T>

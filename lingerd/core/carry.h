@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The state that one lingerd leaves to the next: what must be known of each lingering socket beyond
 // its descriptor (parked connections included), and the counters. It travels in a memfd, the
-// descriptors beside it (parcel.h), in the same order. Times are CLOCK_MONOTONIC, which goes on.
-// Pure.
+// descriptors beside it (parcel.h), each tagged with its place here. What a room knows of a socket
+// and has to go on is one struct, which its slots hold and this carries whole. Times are
+// CLOCK_MONOTONIC, which goes on. Pure.
 #pragma once
 
 #include <cstddef>
@@ -11,53 +12,72 @@
 #include <vector>
 
 #include "contract/counters.h"
+#include "contract/record.h"
+#include "lingerd/core/deadlines.h"
+#include "lingerd/core/delivery.h"
+#include "lingerd/core/drain.h"
 
 namespace lingerd {
 
 inline constexpr std::uint64_t kCarryMagic = 0x4554'4154'5344'474cULL;  // "LGDSTATE" in memory
-inline constexpr std::uint32_t kCarryVersion = 3;
+inline constexpr std::uint32_t kCarryVersion = 4;
 
 // Ways back of parked connections that lingerd knows at the same time: one for each httpd.
 inline constexpr std::uint64_t kMostAddresses = 256;
 
-struct CarriedSocket {
-  std::uint64_t started_ms = 0;
-  std::uint64_t cap_deadline_ms = 0;
-  std::uint64_t idle_deadline_ms = 0;
-  std::uint32_t cap_ms = 0;        // the duration whose deadline that is
-  std::uint32_t idle_wait_ms = 0;  // likewise
-  std::uint32_t idle_ms = 0;       // LingerTimeout
-  std::uint32_t unsent = 0;
-  std::uint16_t quiet_looks = 0;
-  std::uint16_t rescued = 0;
-  std::uint32_t user = 0;  // of the peer that it came from
-  // A delivery: what is left of its content, 0 if it has none, and the linger behind it.
-  std::uint64_t content_offset = 0;
-  std::uint64_t content_left = 0;
-  std::uint64_t content_memory = 0;
-  std::uint64_t window_left = 0;
-  std::uint32_t linger_idle_ms = 0;
-  std::uint32_t linger_cap_ms = 0;
+using Clock = DeadlineQueue::Armed;
 
-  [[nodiscard]] bool delivers() const { return content_left != 0; }
+// What is known of a linger beyond its deadlines.
+struct Linger {
+  MonoMillis started = 0;  // of the hand-off
+  Patience patience;
+  std::uint8_t rescued = 0;  // 1: something came after the FIN
 };
-static_assert(sizeof(CarriedSocket) == 88);
 
-// A parked connection (parked.h).
-struct CarriedParking {
-  std::uint64_t arrived_ms = 0;
-  std::uint64_t deadline_ms = 0;         // of KeepAliveTimeout; 0 if it is
-  std::uint64_t returning_since_ms = 0;  // on its way back, 0: it isn't
-  std::uint64_t tag = 0;                 // ReturnRecord::tag
+struct CarriedSocket {
+  Linger linger;
+  Clock cap;               // of one that delivers: the window of its rate
+  Clock idle;              // and its stall
+  Delivery delivery;       // nothing left: there is none, and its durations are 0
+  std::uint32_t user = 0;  // of the peer that it came from
+
+  [[nodiscard]] bool delivers() const { return delivery.content.left != 0; }
+};
+static_assert(sizeof(CarriedSocket) == 128, "another size is another kCarryVersion");
+
+// What is known of a parked connection (parked.h) beyond its deadline.
+struct Stay {
+  MonoMillis arrived = 0;
+  MonoMillis returning_since = 0;  // in line for its way back; 0: it waits for its request
+  std::uint64_t tag = 0;           // ReturnRecord::tag
   std::uint32_t keepalives = 0;
   std::uint32_t keepalive_ms = 0;
-  std::uint32_t idle_ms = 0;
+  std::uint32_t idle_ms = 0;  // of the linger behind it
   std::uint32_t cap_ms = 0;
+
+  [[nodiscard]] static Stay of(const Handoff& handoff, MonoMillis arrived) {
+    return {.arrived = arrived,
+            .tag = handoff.ticket,
+            .keepalives = handoff.keepalives,
+            .keepalive_ms = handoff.stall_ms,
+            .idle_ms = handoff.idle_ms,
+            .cap_ms = handoff.cap_ms};
+  }
+  // What goes back to httpd with it.
+  [[nodiscard]] Return back(MonoMillis now) const {
+    const MonoMillis stay_ms = now > arrived ? now - arrived : 0;
+    return {keepalives, keepalive_ms, stay_ms * 1'000'000, tag};
+  }
+};
+
+struct CarriedParking {
+  Stay stay;
+  MonoMillis deadline_ms = 0;  // of KeepAliveTimeout; 0 if it is on its way back
   std::uint16_t address = 0;   // the way back: which of the addresses that travel beside it
   std::uint16_t over_tls = 0;  // or 1
   std::uint32_t user = 0;      // of the peer that it came from
 };
-static_assert(sizeof(CarriedParking) == 56);
+static_assert(sizeof(CarriedParking) == 56, "another size is another kCarryVersion");
 
 struct CarriedState {
   std::uint64_t started_ns = 0;  // when the counters began

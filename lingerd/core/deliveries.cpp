@@ -178,49 +178,23 @@ std::optional<SocketId> Deliveries::slowest() const {
   return due ? std::optional(due->id) : std::nullopt;
 }
 
-SocketId Deliveries::carry_out(SocketId id, CarriedSocket& state) const {
-  const Delivery& delivery = *books_.find(id);
-  if (const auto window = rate_.armed(id)) {
-    state.cap_deadline_ms = window->deadline;
-    state.cap_ms = window->duration_ms;
-  }
-  if (const auto stall = stall_.armed(id)) {
-    state.idle_deadline_ms = stall->deadline;
-    state.idle_wait_ms = stall->duration_ms;
-  }
-  state.idle_ms = delivery.patience.idle_ms;
-  state.unsent = delivery.patience.unsent;
-  state.quiet_looks = delivery.patience.quiet_looks;
-  state.content_offset = delivery.content.offset;
-  state.content_left = delivery.content.left;
-  state.content_memory = delivery.content.memory;
-  state.window_left = delivery.window_left;
-  state.linger_idle_ms = delivery.idle_ms;
-  state.linger_cap_ms = delivery.cap_ms;
-  return delivery.content.id;
+void Deliveries::carry_out(SocketId id, CarriedSocket& state) const {
+  state.cap = rate_.armed(id).value_or(Clock{});
+  state.idle = stall_.armed(id).value_or(Clock{});
+  state.delivery = *books_.find(id);
 }
 
-void Deliveries::resume(SocketId id, std::uint32_t generation, SocketId content,
-                        const CarriedSocket& state) {
-  Delivery delivery;
-  delivery.content = {content, state.content_offset, state.content_left, state.content_memory};
-  delivery.idle_ms = state.linger_idle_ms;
-  delivery.cap_ms = state.linger_cap_ms;
-  delivery.window_left = state.window_left;
+void Deliveries::resume(SocketId id, std::uint32_t generation, Delivery delivery) {
   delivery.generation = generation;
-  delivery.patience = {.idle_ms = state.idle_ms,
-                       .unsent = state.unsent,
-                       .quiet_looks = static_cast<std::uint8_t>(state.quiet_looks),
-                       .fin = kNoFinYet};
   books_.resume(id, delivery);
 }
 
 void Deliveries::resume_window(SocketId id, const CarriedSocket& state) {
-  rate_.arm(id, state.cap_deadline_ms - state.cap_ms, state.cap_ms);
+  rate_.arm_again(id, state.cap);
 }
 
 void Deliveries::resume_stall(SocketId id, const CarriedSocket& state) {
-  stall_.arm(id, state.idle_deadline_ms - state.idle_wait_ms, state.idle_wait_ms);
+  stall_.arm_again(id, state.idle);
 }
 
 bool Deliveries::watch_resumed(SocketId id) {

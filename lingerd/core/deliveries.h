@@ -89,10 +89,10 @@ class Deliveries {
   // The one that has stood still for longest.
   [[nodiscard]] std::optional<SocketId> slowest() const;
 
-  // Restart without loss, as of Lingerer, which carries the sockets. carry_out() returns the
-  // content. After resume(), the deadlines are set in their order.
-  SocketId carry_out(SocketId id, CarriedSocket& state) const;
-  void resume(SocketId id, std::uint32_t generation, SocketId content, const CarriedSocket& state);
+  // Restart without loss, as of Lingerer, which carries the sockets. After resume(), the deadlines
+  // are set in their order.
+  void carry_out(SocketId id, CarriedSocket& state) const;
+  void resume(SocketId id, std::uint32_t generation, Delivery delivery);
   void resume_window(SocketId id, const CarriedSocket& state);
   void resume_stall(SocketId id, const CarriedSocket& state);
   [[nodiscard]] bool watch_resumed(SocketId id);

@@ -10,7 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "contract/record.h"
+#include "lingerd/core/carry.h"
 
 namespace lingerd {
 
@@ -24,18 +24,11 @@ struct GuardedSlot {
   };
   std::atomic<std::uint32_t> state{kFree};
   std::int32_t way = -1;  // descriptor of its way back
-  std::uint64_t arrived_ms = 0;
-  std::uint64_t tag = 0;
-  std::uint32_t keepalives = 0;
-  std::uint32_t keepalive_ms = 0;
+  Stay stay;
 
   [[nodiscard]] bool move(State from, State to) {
     std::uint32_t expected = from;
     return state.compare_exchange_strong(expected, to);
-  }
-  [[nodiscard]] Return back(std::uint64_t now_ms) const {
-    const std::uint64_t stay_ms = now_ms > arrived_ms ? now_ms - arrived_ms : 0;
-    return {keepalives, keepalive_ms, stay_ms * 1'000'000, tag};
   }
 };
 static_assert(std::atomic<std::uint32_t>::is_always_lock_free);

@@ -34,11 +34,11 @@ Lingerer::Slot& Lingerer::open_slot(SocketId id, const Handoff& handoff, std::ui
   // The hand-off's time is the peer's word: not in the future, and no older than a linger can be.
   const MonoMillis now = to_millis(now_ns);
   const MonoMillis earliest = now > max_time_ms_ ? now - max_time_ms_ : 0;
-  slot.started = std::clamp(to_millis(handoff.handed_off_ns), earliest, now);
+  slot.linger.started = std::clamp(to_millis(handoff.handed_off_ns), earliest, now);
   slot.generation = (slot.generation + 1) & 0x7fffffff;
-  slot.patience = {.idle_ms = std::min(handoff.idle_ms, max_time_ms_)};
+  slot.linger.patience = {.idle_ms = std::min(handoff.idle_ms, max_time_ms_)};
   slot.phase = Phase::kFresh;
-  slot.rescued = false;
+  slot.linger.rescued = 0;
   slot.place = shares_.add(handoff.user, Shares::Kind::kLinger);
   ++held_;
   return slot;
@@ -51,7 +51,7 @@ void Lingerer::arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns,
     give_up(id, kEvicted, now_ns);
     return;
   }
-  cap_.arm(id, slot.started, std::min(handoff.cap_ms, max_time_ms_), slot.place);
+  cap_.arm(id, slot.linger.started, std::min(handoff.cap_ms, max_time_ms_), slot.place);
   if (quick) {
     settle_one(id, now_ns);
   } else {
@@ -90,13 +90,13 @@ void Lingerer::act_on(SocketId id, const Deliveries::Progress& progress, std::ui
 // Its response is out, and the FIN.
 void Lingerer::linger_on(SocketId id, const Deliveries::Progress& delivered, std::uint64_t now_ns) {
   Slot& slot = slots_[id];
-  counters_[kWorkerMillisFreed] += to_millis(now_ns) - slot.started;
-  slot.started = to_millis(now_ns);
+  counters_[kWorkerMillisFreed] += to_millis(now_ns) - slot.linger.started;
+  slot.linger.started = to_millis(now_ns);
   slot.phase = Phase::kWatched;
   shares_.add_at(slot.place, Shares::Kind::kLinger);
   shares_.remove(slot.place, Shares::Kind::kFixed, 2);
-  slot.patience = {.idle_ms = std::min(delivered.idle_ms, max_time_ms_)};
-  cap_.arm(id, slot.started, std::min(delivered.cap_ms, max_time_ms_), slot.place);
+  slot.linger.patience = {.idle_ms = std::min(delivered.idle_ms, max_time_ms_)};
+  cap_.arm(id, slot.linger.started, std::min(delivered.cap_ms, max_time_ms_), slot.place);
   note_unsent(id);
   arm_idle(id, now_ns);
   look(id, now_ns);
@@ -109,7 +109,7 @@ void Lingerer::enter_queue() {
 }
 
 void Lingerer::note_unsent(SocketId id) {
-  slots_[id].patience.unsent = static_cast<std::uint32_t>(
+  slots_[id].linger.patience.unsent = static_cast<std::uint32_t>(
       std::min<std::uint64_t>(ops_.unsent(id), std::numeric_limits<std::uint32_t>::max()));
 }
 
@@ -143,7 +143,7 @@ Lingerer::Look Lingerer::look(SocketId id, std::uint64_t now_ns) {
   const DrainResult found = ops_.drain(id);
   if (found.bytes > 0) {
     count_bytes(id, found.bytes);
-    note_bytes(slot.patience);
+    note_bytes(slot.linger.patience);
     if (slot.phase == Phase::kWatched) arm_idle(id, now_ns);
   }
   switch (found.state) {
@@ -165,8 +165,8 @@ Lingerer::Look Lingerer::look(SocketId id, std::uint64_t now_ns) {
 void Lingerer::count_bytes(SocketId id, std::uint64_t bytes) {
   if (bytes == 0) return;
   counters_[kDrainedBytes] += bytes;
-  if (!slots_[id].rescued) ++counters_[kRescued];
-  slots_[id].rescued = true;
+  if (slots_[id].linger.rescued == 0) ++counters_[kRescued];
+  slots_[id].linger.rescued = 1;
 }
 
 void Lingerer::ready(SocketId id, std::uint32_t generation, std::uint64_t now_ns) {
@@ -200,7 +200,7 @@ void Lingerer::idle_is_over(SocketId id, std::uint64_t now_ns) {
   const std::uint64_t before = counters_[kDrainedBytes];
   if (look(id, now_ns) == Look::kEnded || counters_[kDrainedBytes] != before) return;
   Slot& slot = slots_[id];
-  if (judge_silence(slot.patience, ops_.unsent(id)) == IdleVerdict::kWait) {
+  if (judge_silence(slot.linger.patience, ops_.unsent(id)) == IdleVerdict::kWait) {
     arm_idle(id, now_ns);
   } else {
     give_up(id, kClosedIdle, now_ns);
@@ -208,7 +208,7 @@ void Lingerer::idle_is_over(SocketId id, std::uint64_t now_ns) {
 }
 
 void Lingerer::arm_idle(SocketId id, std::uint64_t now_ns) {
-  idle_.arm(id, to_millis(now_ns), slots_[id].patience.wait_ms(), slots_[id].place);
+  idle_.arm(id, to_millis(now_ns), slots_[id].linger.patience.wait_ms(), slots_[id].place);
 }
 
 std::optional<MonoMillis> Lingerer::next_deadline() const {
@@ -242,7 +242,7 @@ void Lingerer::end(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
   } else {
     --counters_[kQueue];
   }
-  counters_[kWorkerMillisFreed] += to_millis(now_ns) - slot.started;
+  counters_[kWorkerMillisFreed] += to_millis(now_ns) - slot.linger.started;
   ++counters_[how];
   release(id);
 }
@@ -274,7 +274,7 @@ void Lingerer::end_all(std::uint64_t now_ns) {
 std::uint64_t Lingerer::oldest_ns() const {
   MonoMillis oldest = 0;
   cap_.for_each_head([&](SocketId id) {
-    const MonoMillis started = slots_[id].started;
+    const MonoMillis started = slots_[id].linger.started;
     if (oldest == 0 || started < oldest) oldest = started;
   });
   return oldest * 1'000'000;

@@ -81,8 +81,7 @@ class Lingerer final : private Capacity::Lingers {
   // the limit counts only when all is there.
   struct Carried {
     SocketId id = 0;
-    CarriedSocket state;
-    SocketId content = 0;  // the descriptor of what it has still to deliver, if it has
+    CarriedSocket state;  // with the number of the content that it has still to deliver
   };
   [[nodiscard]] std::vector<Carried> carry_out();
   void carry_in(std::vector<Carried> sockets, std::uint64_t now_ns);
@@ -99,11 +98,9 @@ class Lingerer final : private Capacity::Lingers {
 
   enum class Phase : std::uint8_t { kNone, kFresh, kDelivering, kWatched };
   struct Slot {
-    MonoMillis started = 0;  // of the hand-off
+    Linger linger;
     std::uint32_t generation = 0;
-    Patience patience;
     Phase phase = Phase::kNone;
-    bool rescued = false;
     Shares::Place place = 0;  // of the user
   };
   // Of each socket: the slot, its idle time and its cap; where sockets deliver, their clocks, too.
@@ -122,7 +119,6 @@ class Lingerer final : private Capacity::Lingers {
   void note_unsent(SocketId id);
   void act_on(SocketId id, const Deliveries::Progress& progress, std::uint64_t now_ns);
   void linger_on(SocketId id, const Deliveries::Progress& delivered, std::uint64_t now_ns);
-  void carry_out_one(SocketId id, CarriedSocket& socket) const;
   void arm_carried(std::vector<Carried>& sockets);
   void release(SocketId id);
   void reject(SocketId id);

@@ -8,7 +8,6 @@
 #include "contract/counters.h"
 #include "lingerd/core/carry.h"
 #include "lingerd/core/deadlines.h"
-#include "lingerd/core/drain.h"
 #include "lingerd/core/lingerer.h"
 
 namespace lingerd {
@@ -21,34 +20,18 @@ std::vector<Lingerer::Carried> Lingerer::carry_out() {
   for (SocketId id = 0; id < slots_.size(); ++id) {
     const Slot& slot = slots_[id];
     if (slot.phase != Phase::kWatched && slot.phase != Phase::kDelivering) continue;
-    Carried carried{.id = id, .state = {}};
-    CarriedSocket& socket = carried.state;
-    socket.started_ms = slot.started;
-    socket.rescued = slot.rescued ? 1 : 0;
+    CarriedSocket socket;
+    socket.linger = slot.linger;
     socket.user = shares_.user(slot.place);
     if (slot.phase == Phase::kDelivering) {
-      carried.content = deliveries_.carry_out(id, socket);
+      deliveries_.carry_out(id, socket);
     } else {
-      carry_out_one(id, socket);
+      socket.cap = cap_.armed(id).value_or(Clock{});
+      socket.idle = idle_.armed(id).value_or(Clock{});
     }
-    out.push_back(carried);
+    out.push_back({id, socket});
   }
   return out;
-}
-
-void Lingerer::carry_out_one(SocketId id, CarriedSocket& socket) const {
-  if (const auto cap = cap_.armed(id)) {
-    socket.cap_deadline_ms = cap->deadline;
-    socket.cap_ms = cap->duration_ms;
-  }
-  if (const auto idle = idle_.armed(id)) {
-    socket.idle_deadline_ms = idle->deadline;
-    socket.idle_wait_ms = idle->duration_ms;
-  }
-  const Patience& patience = slots_[id].patience;
-  socket.idle_ms = patience.idle_ms;
-  socket.unsent = patience.unsent;
-  socket.quiet_looks = patience.quiet_looks;
 }
 
 void Lingerer::carry_in(std::vector<Carried> sockets, std::uint64_t now_ns) {
@@ -67,28 +50,27 @@ void Lingerer::carry_in(std::vector<Carried> sockets, std::uint64_t now_ns) {
                              ? deliveries_.watch_resumed(carried.id)
                              : ops_.watch(carried.id, slots_[carried.id].generation);
     // A delivery whose content got lost has sent no FIN, and never will.
-    const bool cut_off = !carried.state.delivers() && carried.state.linger_idle_ms != 0;
+    const bool cut_off = !carried.state.delivers() && carried.state.delivery.idle_ms != 0;
     if (!watched || cut_off) give_up(carried.id, kEvicted, now_ns);
   }
 }
 
 // A list stays sorted if it is filled in the order of its deadlines.
 void Lingerer::arm_carried(std::vector<Carried>& sockets) {
-  std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.cap_deadline_ms; });
-  for (const auto& [id, socket, content] : sockets) {
+  std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.cap.deadline; });
+  for (const auto& [id, socket] : sockets) {
     if (socket.delivers()) {
       deliveries_.resume_window(id, socket);
     } else {
-      cap_.arm(id, socket.cap_deadline_ms - socket.cap_ms, socket.cap_ms, slots_[id].place);
+      cap_.arm_again(id, socket.cap, slots_[id].place);
     }
   }
-  std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.idle_deadline_ms; });
-  for (const auto& [id, socket, content] : sockets) {
+  std::ranges::sort(sockets, {}, [](const Carried& c) { return c.state.idle.deadline; });
+  for (const auto& [id, socket] : sockets) {
     if (socket.delivers()) {
       deliveries_.resume_stall(id, socket);
     } else {
-      idle_.arm(id, socket.idle_deadline_ms - socket.idle_wait_ms, socket.idle_wait_ms,
-                slots_[id].place);
+      idle_.arm_again(id, socket.idle, slots_[id].place);
     }
   }
 }
@@ -97,20 +79,16 @@ void Lingerer::carry_in_one(const Carried& carried, std::uint64_t now_ns) {
   const CarriedSocket& socket = carried.state;
   if (carried.id >= slots_.size()) slots_.resize(std::size_t{carried.id} + 1);
   Slot& slot = slots_[carried.id];
-  slot.started = std::min<MonoMillis>(socket.started_ms, to_millis(now_ns));
+  slot.linger = socket.linger;
+  slot.linger.started = std::min(slot.linger.started, to_millis(now_ns));
   slot.generation = 1;
-  slot.patience = {.idle_ms = socket.idle_ms,
-                   .unsent = socket.unsent,
-                   .quiet_looks = static_cast<std::uint8_t>(socket.quiet_looks),
-                   .fin = kOnlyFin};
-  slot.rescued = socket.rescued != 0;
   slot.phase = Phase::kWatched;
   slot.place = shares_.add(socket.user, Shares::Kind::kLinger);
   ++held_;
   ++counters_[kQueue];
   if (!socket.delivers()) return;
   now_delivers(slot);
-  deliveries_.resume(carried.id, slot.generation, carried.content, socket);
+  deliveries_.resume(carried.id, slot.generation, socket.delivery);
 }
 
 }  // namespace lingerd

@@ -30,7 +30,8 @@ SocketId Lingerer::first_to_end(Shares::Place place) const {
   idle_.for_each_head_of(place, [&](SocketId id) {
     const auto look = *idle_.armed(id);
     const MonoMillis end =
-        look.deadline + MonoMillis{slots_[id].patience.looks_after_next()} * look.duration_ms;
+        look.deadline +
+        MonoMillis{slots_[id].linger.patience.looks_after_next()} * look.duration_ms;
     if (end < first.deadline) first = {id, end};
   });
   return first.id;

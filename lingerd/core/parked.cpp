@@ -28,19 +28,16 @@ void Parked::arrive(SocketId id, AddressId address, const Handoff& handoff, std:
   Slot& slot = open_slot(id, address, handoff.user);
   ++counters_[kParkedTotal];
   const MonoMillis now = to_millis(now_ns);
-  slot.arrived = now;
-  slot.tag = handoff.ticket;
-  slot.keepalives = handoff.keepalives;
-  slot.keepalive_ms = handoff.stall_ms;
-  slot.idle_ms = handoff.idle_ms;
-  slot.cap_ms = handoff.cap_ms;
+  slot.stay = Stay::of(handoff, now);
   slot.over_tls = handoff.over_tls;
+  const std::uint32_t keepalive_ms = slot.stay.keepalive_ms;
   // When the waiting began is the peer's word: not in the future. Rounded up: never too early.
-  const MonoMillis earliest = now > slot.keepalive_ms ? now - slot.keepalive_ms : 0;
+  const MonoMillis earliest = now > keepalive_ms ? now - keepalive_ms : 0;
   const MonoMillis began = std::clamp(to_millis(handoff.handed_off_ns), earliest, now);
-  timeouts_.arm(id, began + 1, slot.keepalive_ms, slot.place);
-  if (!ops_.watch(id, slot.generation, ParkOps::Watch::kFirst))
+  timeouts_.arm(id, began + 1, keepalive_ms, slot.place);
+  if (!ops_.watch(id, slot.generation, ParkOps::Watch::kFirst)) {
     time_is_up(id, kParkExpired, now_ns);
+  }
 }
 
 void Parked::ready(SocketId id, std::uint32_t generation, std::uint64_t now_ns) {
@@ -75,9 +72,7 @@ void Parked::wait_for_fin(SocketId id, std::uint64_t now_ns) {
 
 ParkOps::SendBack Parked::send_back(SocketId id, std::uint64_t now_ns) {
   const Slot& slot = slots_[id];
-  const std::uint64_t stay_ms = to_millis(now_ns) - slot.arrived;
-  const Return back{slot.keepalives, slot.keepalive_ms, stay_ms * 1'000'000, slot.tag};
-  return ops_.send_back(id, slot.address, back);
+  return ops_.send_back(id, slot.address, slot.stay.back(to_millis(now_ns)));
 }
 
 // It has a request. At once, unless others wait already for their turn.
@@ -100,7 +95,7 @@ void Parked::go_back(SocketId id, std::uint64_t now_ns) {
 void Parked::line_up(SocketId id, std::uint64_t now_ns) {
   Slot& slot = slots_[id];
   slot.phase = Phase::kReturning;
-  slot.returning_since = to_millis(now_ns);
+  slot.stay.returning_since = to_millis(now_ns);
   timeouts_.disarm(id);
   lines_.leave(id);
   lines_.line_up(slot.address, id);
@@ -124,7 +119,7 @@ void Parked::move_first(AddressId address, std::uint64_t now_ns) {
     case ParkOps::SendBack::kGone: part(id, kReturnFailed, now_ns); return;
     case ParkOps::SendBack::kLater: break;
   }
-  const MonoMillis moved = std::max(lines_.last_taken(address), slots_[id].returning_since);
+  const MonoMillis moved = std::max(lines_.last_taken(address), slots_[id].stay.returning_since);
   if (now - moved >= kReturnLimitMs) {
     part(id, kReturnFailed, now_ns);
     return;
@@ -176,7 +171,7 @@ void Parked::time_is_up(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
 // The socket ends here: it is closed, or httpd's again.
 void Parked::leave(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
   Slot& slot = slots_[id];
-  const std::uint64_t stay_ms = to_millis(now_ns) - slot.arrived;
+  const std::uint64_t stay_ms = to_millis(now_ns) - slot.stay.arrived;
   timeouts_.disarm(id);
   lines_.leave(id);
   slot.phase = Phase::kNone;
@@ -195,8 +190,8 @@ void Parked::part(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
   Handoff handoff;
   handoff.user = shares_.user(slots_[id].place);
   leave(id, how, now_ns);
-  handoff.idle_ms = slots_[id].idle_ms;
-  handoff.cap_ms = slots_[id].cap_ms;
+  handoff.idle_ms = slots_[id].stay.idle_ms;
+  handoff.cap_ms = slots_[id].stay.cap_ms;
   handoff.handed_off_ns = now_ns;
   ops_.linger(id, handoff, now_ns);
 }
@@ -241,16 +236,10 @@ std::vector<Parked::Carried> Parked::carry_out() const {
     const Slot& slot = slots_[id];
     if (slot.phase == Phase::kNone) continue;
     CarriedParking state;
-    state.arrived_ms = slot.arrived;
-    if (const auto timeout = timeouts_.armed(id)) state.deadline_ms = timeout->deadline;
-    state.returning_since_ms = slot.phase == Phase::kReturning ? slot.returning_since : 0;
-    state.tag = slot.tag;
-    state.keepalives = slot.keepalives;
-    state.keepalive_ms = slot.keepalive_ms;
-    state.idle_ms = slot.idle_ms;
-    state.cap_ms = slot.cap_ms;
+    state.stay = slot.stay;
     state.over_tls = slot.over_tls ? 1 : 0;
     state.user = shares_.user(slot.place);
+    if (const auto timeout = timeouts_.armed(id)) state.deadline_ms = timeout->deadline;
     out.push_back({id, slot.address, state});
   }
   return out;
@@ -261,25 +250,22 @@ void Parked::carry_in(std::vector<Carried> parked, std::uint64_t now_ns) {
   counters_[kParked] = 0;
   // A list stays sorted if it is filled in the order of its deadlines.
   std::ranges::sort(parked, {}, [](const Carried& c) {
-    return std::tuple(c.state.deadline_ms, c.state.returning_since_ms, c.id);
+    return std::tuple(c.state.deadline_ms, c.state.stay.returning_since, c.id);
   });
   for (const auto& [id, address, state] : parked) {
     Slot& slot = open_slot(id, address, state.user);
-    slot.arrived = std::min<MonoMillis>(state.arrived_ms, to_millis(now_ns));
-    slot.tag = state.tag;
-    slot.keepalives = state.keepalives;
-    slot.keepalive_ms = state.keepalive_ms;
-    slot.idle_ms = state.idle_ms;
-    slot.cap_ms = state.cap_ms;
+    const Stay& stay = state.stay;
+    slot.stay = stay;
     slot.over_tls = state.over_tls != 0;
-    if (state.returning_since_ms != 0) {
+    slot.stay.arrived = std::min(stay.arrived, to_millis(now_ns));
+    if (stay.returning_since != 0) {
       line_up(id, now_ns);
-      slot.returning_since = std::min<MonoMillis>(state.returning_since_ms, to_millis(now_ns));
+      slot.stay.returning_since = std::min(stay.returning_since, to_millis(now_ns));
       // When the last one was taken isn't known: as if now.
       lines_.taken(address, to_millis(now_ns));
       continue;
     }
-    timeouts_.arm(id, state.deadline_ms - state.keepalive_ms, state.keepalive_ms, slot.place);
+    timeouts_.arm(id, state.deadline_ms - stay.keepalive_ms, stay.keepalive_ms, slot.place);
   }
   for (const auto& [id, address, state] : parked) {
     if (!ops_.watch(id, slots_[id].generation, ParkOps::Watch::kFirst) &&

@@ -138,14 +138,8 @@ class Parked final : private Capacity::Stays {
 
   enum class Phase : std::uint8_t { kNone, kWaiting, kReturning };
   struct Slot {
-    MonoMillis arrived = 0;
-    MonoMillis returning_since = 0;
-    std::uint64_t tag = 0;  // goes back with it
+    Stay stay;
     std::uint32_t generation = 0;
-    std::uint32_t keepalives = 0;
-    std::uint32_t keepalive_ms = 0;
-    std::uint32_t idle_ms = 0;  // of the linger behind it
-    std::uint32_t cap_ms = 0;
     AddressId address = 0;
     Phase phase = Phase::kNone;
     bool over_tls = false;

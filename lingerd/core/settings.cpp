@@ -23,6 +23,11 @@ std::uint64_t intake_room(std::uint64_t nofile) {
   return batch_of(nofile) * kMostInMessage + unwanted_of(nofile);
 }
 
+// What errands reserve.
+std::uint64_t errands_room(std::uint64_t nofile) {
+  return nofile < kLeastToReserveFrom ? 0 : kReservedForErrands;
+}
+
 }  // namespace
 
 // 1/32 of 20,000 is 625: enough for a prefork httpd of 600 processes. Over a million sockets at
@@ -30,7 +35,7 @@ std::uint64_t intake_room(std::uint64_t nofile) {
 std::uint32_t most_connections(std::uint64_t nofile) {
   constexpr std::uint64_t kMost = 1'048'576;
   const std::uint64_t reserve =
-      std::clamp<std::uint64_t>(nofile / 32, 32, 8192) + intake_room(nofile);
+      std::clamp<std::uint64_t>(nofile / 32, 32, 8192) + intake_room(nofile) + errands_room(nofile);
   return static_cast<std::uint32_t>(
       std::clamp<std::uint64_t>(nofile > reserve ? nofile - reserve : 0, 1, kMost));
 }
@@ -41,7 +46,7 @@ DescriptorShares share_descriptors(std::uint64_t nofile,
   constexpr std::uint64_t kLeastPeers = 8;
   constexpr std::uint64_t kMostPeers = 65'536;
   const std::uint32_t connections = max_connections.value_or(most_connections(nofile));
-  const std::uint64_t taken = connections + kOwn + intake_room(nofile);
+  const std::uint64_t taken = connections + kOwn + errands_room(nofile) + intake_room(nofile);
   const std::uint64_t peers =
       std::clamp<std::uint64_t>(nofile > taken ? nofile - taken : 0, kLeastPeers, kMostPeers);
   return {connections, static_cast<std::uint32_t>(peers),

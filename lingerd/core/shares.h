@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who holds how much of what there is a limit for. A user that is alone may have all of it; only
-// when all is taken there are shares: the limit divided by the number of users that hold any. The
-// user that holds most is over its share then (or all are at theirs), and makes room first, so that
-// no user's flood ends what another one has. Pure.
+// Which user holds how much of what there is a limit for. A user that is alone may have all of it;
+// only when all is taken there are shares: the limit divided by the number of users that hold any.
+// The user that holds most is over its share then (or all are at theirs), and makes room first, so
+// that no user's flood ends what another one has. Pure.
 #pragma once
 
 #include <array>
@@ -40,9 +40,9 @@ class Shares {
   [[nodiscard]] std::size_t held(Place place, Kind kind) const {
     return entries_[place].of[static_cast<std::size_t>(kind)];
   }
-  // Who has to make room for `room` more of `asking` (nothing: of nobody in particular): of those
-  // that can, the one that holds most. It may be `asking` itself, even where that has nothing to
-  // end (is_able): then there is no room for it. Nothing: nobody can.
+  // Which user has to make room for `room` more of `asking` (nothing: of nobody in particular): of
+  // those that can, the one that holds most. It may be `asking` itself, even where that has nothing
+  // to end (is_able): then there is no room for it. Nothing: nobody can.
   struct Choice {
     Place place = 0;
     bool is_able = false;

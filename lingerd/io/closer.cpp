@@ -6,7 +6,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -18,6 +17,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "base/shared_table.h"
 #include "lingerd/io/closer_process.h"
 
 namespace lingerd {
@@ -94,15 +94,13 @@ bool Closer::hire(std::uint64_t now_ns) {
   if (now_ns < hire_again_ns_) return false;
   const std::optional<std::size_t> slot = free_slot();
   if (!slot) return false;
-  CloserSlot& card = shared_->slots[*slot];
-  card.state = CloserState::kIdle;
-  card.closed = 0;
+  CloserSlot& its = shared_->slots[*slot];
+  its.card = CloserCard{};
   const pid_t parent = getpid();
   // A process, not a thread: in D state a thread would hold up this process's own end. Not fork(2)
   // either, which has no way to share the table.
-  const auto pid = static_cast<pid_t>(
-      syscall(SYS_clone, static_cast<unsigned long>(CLONE_FILES | SIGCHLD), 0, 0, 0, 0));
-  if (pid == 0) run_closer(card, from_.get(), parent);
+  const pid_t pid = fork_with_our_descriptors();
+  if (pid == 0) run_closer(its, from_.get(), parent);
   if (pid < 0) {
     hire_again_ns_ = now_ns + kHireAgainNs;
     return false;
@@ -153,9 +151,9 @@ void Closer::give() {
 }
 
 void Closer::count_closed() {
-  const std::uint64_t closed = shared_->slots[active_->slot].closed;
+  const std::uint32_t closed = shared_->slots[active_->slot].card.load().closed;
   if (seen_closed_ != closed) moved_ns_ = now_ns_;
-  for (; seen_closed_ < closed; ++seen_closed_) {
+  for (; seen_closed_ != closed; ++seen_closed_) {
     forget(given_.front());
     given_.pop_front();
   }
@@ -190,26 +188,27 @@ void Closer::leave_behind(std::uint64_t now_ns) {
 
 void Closer::look_after_active(std::uint64_t now_ns) {
   if (!active_ && !hire(now_ns)) return;
-  CloserSlot& card = shared_->slots[active_->slot];
+  CloserSlot& its = shared_->slots[active_->slot];
   count_closed();
   if (given_.empty()) return;
-  CloserState closing = CloserState::kClosing;
-  if (card.state == closing && now_ns > card.since_ns + kStuckNs &&
-      card.state.compare_exchange_strong(closing, CloserState::kLeftBehind)) {
-    count_closed();
+  CloserCard card{CloserState::kClosing, seen_closed_};
+  const bool long_ago = now_ns > its.since_ns + kStuckNs;
+  if (long_ago &&
+      its.card.compare_exchange_strong(card, {CloserState::kLeftBehind, seen_closed_})) {
     leave_behind(now_ns);
     if (!hire(now_ns)) return;
-  } else if (now_ns > card.since_ns + kStuckNs && has_ended(active_->pid)) {
+  } else if (long_ago && has_ended(active_->pid)) {
     // Somebody has killed it. What it had in hand is closed, or stays open: nobody can tell, and
     // the number may be another's by now.
-    if (card.state == CloserState::kClosing) {
+    count_closed();
+    if (its.card.load().state == CloserState::kClosing) {
       forget(given_.front());
       given_.pop_front();
     }
     active_.reset();
     take_back();
     if (!hire(now_ns)) return;
-  } else if (card.state == CloserState::kIdle && now_ns > moved_ns_ + kKillNs) {
+  } else if (its.card.load().state == CloserState::kIdle && now_ns > moved_ns_ + kKillNs) {
     // Somebody has stopped it (SIGSTOP, a debugger). The next look finds it gone.
     kill(active_->pid, SIGKILL);
     moved_ns_ = now_ns;

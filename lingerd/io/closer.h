@@ -53,7 +53,7 @@ class Closer {
   // Takes what a user's process sent.
   void take(UniqueFd fd, uid_t owner);
 
-  // Hands over what has come, counts what has gone, replaces a process that is stuck. Never waits.
+  // Passes on what has come, counts what has gone, replaces a process that is stuck. Never waits.
   void look_after(std::uint64_t now_ns);
   // When to do that next at the latest; nothing: no need.
   [[nodiscard]] std::optional<std::uint64_t> next_look_ns() const;
@@ -118,7 +118,7 @@ class Closer {
   std::vector<Process> stuck_;
   std::deque<Junk> waiting_;
   std::deque<Junk> given_;         // in the pipe or in the active one's hand, in this order
-  std::uint64_t seen_closed_ = 0;  // of the active one's count
+  std::uint32_t seen_closed_ = 0;  // of the active one's count
   std::uint64_t hire_again_ns_ = 0;
   std::uint64_t now_ns_ = 0;
   // When the active one last closed something, or had nothing to close.

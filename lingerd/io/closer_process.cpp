@@ -51,21 +51,22 @@ void close_without_linger(int fd) {
   ::close(fd);
 }
 
-void run_closer(CloserSlot& card, int pipe, pid_t parent) {
+void run_closer(CloserSlot& slot, int pipe, pid_t parent) {
   prctl(PR_SET_NAME, "lingerd-closer");
   wait_for_the_end();
   if (getppid() != parent) end_with_all_sockets(0);
-  for (;;) {
+  for (std::uint32_t closed = 0;; ++closed) {
     int fd = -1;
-    const ssize_t n = read(pipe, &fd, sizeof fd);
-    if (n < 0 && errno == EINTR) continue;
+    ssize_t n = 0;
+    do {
+      n = read(pipe, &fd, sizeof fd);
+    } while (n < 0 && errno == EINTR);
     if (n != sizeof fd) _exit(0);
-    card.since_ns = monotonic_ns();
-    card.state = CloserState::kClosing;
+    slot.since_ns = monotonic_ns();
+    slot.card = CloserCard{CloserState::kClosing, closed};
     close_without_linger(fd);
-    CloserState closing = CloserState::kClosing;
-    if (!card.state.compare_exchange_strong(closing, CloserState::kIdle)) _exit(0);
-    ++card.closed;
+    CloserCard closing{CloserState::kClosing, closed};
+    if (!slot.card.compare_exchange_strong(closing, {CloserState::kIdle, closed + 1})) _exit(0);
   }
 }
 

@@ -18,18 +18,25 @@ enum class CloserState : std::uint32_t {
   kLeftBehind,  // set by lingerd, while it is closing: to read no further number
 };
 
+// One word, so that a closer that is killed leaves no doubt: what isn't counted isn't closed, but
+// for the one that it has in hand.
+struct CloserCard {
+  CloserState state = CloserState::kIdle;
+  std::uint32_t closed = 0;  // how many so far; begins again at 2^32
+  bool operator==(const CloserCard&) const = default;
+};
+
 struct CloserSlot {
-  std::atomic<CloserState> state = CloserState::kIdle;
+  std::atomic<CloserCard> card{};
   std::atomic<std::uint64_t> since_ns = 0;
-  std::atomic<std::uint64_t> closed = 0;
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
-static_assert(std::atomic<CloserState>::is_always_lock_free);
+static_assert(std::atomic<CloserCard>::is_always_lock_free);
 
 // Asks it to close every socket of its table and to end. Its parent's death is the same.
 inline constexpr int kCloserEnds = SIGALRM;
 
-[[noreturn]] void run_closer(CloserSlot& card, int pipe, pid_t parent);
+[[noreturn]] void run_closer(CloserSlot& slot, int pipe, pid_t parent);
 
 // With SO_LINGER set, close() waits for the client.
 void close_without_linger(int fd);

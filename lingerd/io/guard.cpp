@@ -7,7 +7,6 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +18,7 @@
 #include <system_error>
 
 #include "base/log.h"
+#include "base/shared_table.h"
 #include "lingerd/io/guard_duty.h"
 
 namespace lingerd {
@@ -40,12 +40,6 @@ std::size_t descriptors() {
 void pause_briefly() {
   const timespec pause{0, 100'000};
   nanosleep(&pause, nullptr);
-}
-
-// As fork(2), but with one descriptor table for both.
-pid_t fork_with_our_descriptors() {
-  return static_cast<pid_t>(
-      syscall(SYS_clone, CLONE_FILES | SIGCHLD, nullptr, nullptr, nullptr, 0));
 }
 
 [[noreturn]] void be_the_guard(const GuardDuty& duty, pid_t parent) {
@@ -108,14 +102,11 @@ GuardedSlot* Guard::slot(SocketId id) const {
   return id < size_ ? &slots_[id] : nullptr;
 }
 
-void Guard::watch(SocketId id, int way, const Return& back, std::uint64_t arrived_ms) {
+void Guard::watch(SocketId id, int way, const Stay& stay) {
   GuardedSlot* where = slot(id);
   if (where == nullptr) return;
   where->way = way;
-  where->arrived_ms = arrived_ms;
-  where->tag = back.tag;
-  where->keepalives = back.keepalives;
-  where->keepalive_ms = back.keepalive_ms;
+  where->stay = stay;
   if (id >= table_->end.load()) table_->end.store(id + 1);
   where->state.store(GuardedSlot::kWaiting);
 }

@@ -22,7 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "contract/record.h"
+#include "lingerd/core/carry.h"
 #include "lingerd/core/deadlines.h"
 #include "lingerd/core/guard_table.h"
 
@@ -45,7 +45,7 @@ class Guard {
   void beat() { table_->beats.fetch_add(1, std::memory_order_relaxed); }
 
   // A connection is parked, to be sent to `way`; it is no more, and its number may be another's.
-  void watch(SocketId id, int way, const Return& back, std::uint64_t arrived_ms);
+  void watch(SocketId id, int way, const Stay& stay);
   void forget(SocketId id);
   // True: the guard leaves it alone until give_up or forget. False: the guard has sent it home.
   [[nodiscard]] bool claim(SocketId id);

@@ -5,7 +5,6 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-#include <algorithm>
 #include <array>
 #include <cstring>
 #include <ctime>
@@ -14,6 +13,7 @@
 #include "base/clock.h"
 #include "base/fd_passing.h"
 #include "base/unique_fd.h"
+#include "base/unix_socket.h"
 #include "contract/record.h"
 #include "lingerd/core/deadlines.h"
 #include "lingerd/core/parked.h"
@@ -77,13 +77,6 @@ Pair copies_of(int peer, int offset) {
   return {fds[0], fds[1]};
 }
 
-std::uint32_t user_of(int peer) {
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
-  return getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0 ? credentials.uid
-                                                                             : uid_t{0};
-}
-
 bool is_name(int fd) {
   const int flags = fcntl(fd, F_GETFL);
   return flags >= 0 && (flags & O_PATH) != 0;
@@ -132,7 +125,7 @@ void GuardDuty::send_parked_home() const {
     if (!slot.move(GuardedSlot::kWaiting, GuardedSlot::kGuards)) continue;
     // Only now it can't be another's number.
     const bool still = asks(fd);
-    const bool sent = still && ReturnAddresses::send_by(slot.way, fd, slot.back(now_ms)) ==
+    const bool sent = still && ReturnAddresses::send_by(slot.way, fd, slot.stay.back(now_ms)) ==
                                    ParkOps::SendBack::kSent;
     if (still && !sent) full = slot.way;
     if (sent) ++table_->sent;
@@ -175,7 +168,7 @@ bool GuardDuty::look_at_record(int peer, int offset, const Handoff& handoff) con
   Pair pair = copies_of(peer, offset);
   // What isn't what it should be isn't closed here: that may take for ever.
   const auto leave = [&](int& fd) {
-    if (fd >= 0) table_->copies.leave({fd, user_of(peer)});
+    if (fd >= 0) table_->copies.leave({fd, peer_of(peer).value_or(ucred{}).uid});
     fd = -1;
   };
   const bool fits = pair.socket < 0 || KernelSockets::is_clients(pair.socket);
@@ -191,9 +184,8 @@ bool GuardDuty::look_at_record(int peer, int offset, const Handoff& handoff) con
   if (!home) return true;  // full: in the next round
   const std::uint64_t key = record_key(cookie_of(socket.get()), handoff.handed_off_ns);
   if (table_->records.claim(key) != ClaimedRecords::Claim::kFirst) return true;
-  const std::uint64_t now_ns = monotonic_ns();
-  const std::uint64_t stay_ns = now_ns - std::min(handoff.handed_off_ns, now_ns);
-  const Return back{handoff.keepalives, handoff.stall_ms, stay_ns, handoff.ticket};
+  const Return back =
+      Stay::of(handoff, to_millis(handoff.handed_off_ns)).back(to_millis(monotonic_ns()));
   if (ReturnAddresses::send_over(home, socket.get(), back)) ++table_->unread;
   return true;
 }

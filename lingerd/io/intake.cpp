@@ -8,11 +8,13 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include "base/errors.h"
 #include "base/log.h"
 #include "base/unix_limits.h"
+#include "base/unix_socket.h"
 #include "lingerd/core/deadlines.h"
 #include "lingerd/core/settings.h"
 #include "lingerd/io/closer.h"
@@ -112,13 +114,11 @@ void Intake::turn_away(Peer& peer, Verdict verdict, const Refusal& refusal, std:
 }
 
 void Intake::admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted) {
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
   const int raw = fd.get();
-  const bool known = getsockopt(raw, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0;
-  Peer peer{std::move(fd), credentials.pid, credentials.uid,
-            Offers(lingerer_, deliveries_, counters_, credentials.uid),
-            Parking::Announced(parking_)};
+  const std::optional<ucred> known = peer_of(raw);
+  const ucred process = known.value_or(ucred{});
+  Peer peer{std::move(fd), process.pid, process.uid,
+            Offers(lingerer_, deliveries_, counters_, process.uid), Parking::Announced(parking_)};
   if (!known || !allowed(peer.uid)) {
     turn_away(peer, Verdict::kDenied,
               {Complaint::kDenied, "a connection: --allow-user doesn't name this user"}, now_ns);

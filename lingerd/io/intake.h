@@ -7,6 +7,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -93,6 +94,7 @@ class Intake {
   struct Refusal {
     Complaint complaint = Complaint::kRecord;
     const char* why = nullptr;  // nothing: it was taken
+    explicit operator bool() const { return why != nullptr; }
   };
   enum class Read { kMore, kNothing, kEnd };
 
@@ -107,12 +109,15 @@ class Intake {
   void retire_those(Leaves leaves, std::uint64_t now_ns);
   void admit_peer(UniqueFd fd, std::uint64_t now_ns, bool greeted);
   struct Arrival;
+  struct Kind;
+  static const std::array<Kind, kRecordForms.size()> kKinds;
   bool take(Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick);
-  Refusal take_kind(Peer& peer, Arrival& arrival);
-  Refusal take_linger(Arrival& arrival);
+  Refusal take_as(const Kind& kind, Peer& peer, Arrival& arrival);
+  Refusal take_linger(Peer& peer, Arrival& arrival);
   Refusal take_offer(Peer& peer, Arrival& arrival);
-  Refusal take_idle(const Peer& peer, Arrival& arrival);
+  Refusal take_idle(Peer& peer, Arrival& arrival);
   Refusal take_way_back(Peer& peer, Arrival& arrival);
+  Refusal take_begin(Peer& peer, Arrival& arrival);
   void reject(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns);
   void complain(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns);
   [[nodiscard]] bool allowed(uid_t uid) const;

@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -20,18 +21,80 @@
 #include "lingerd/io/sockets.h"
 
 namespace lingerd {
+namespace {
+
+constexpr char kNoClients[] = "a descriptor that is no connected TCP socket";
+
+}  // namespace
 
 // A message whose record is good.
 struct Intake::Arrival {
   Handoff handoff;
-  UniqueFd socket;       // its first descriptor,
-  UniqueFd second;       // and its second; either may be missing
-  bool extra = false;    // there were more
-  bool lost = false;     // some of them didn't arrive
-  bool lingers = false;  // set: it was taken, or what came instead of it
+  UniqueFd socket;                             // its first descriptor,
+  UniqueFd second;                             // and its second; either may be missing
+  Refusal unfit;                               // its descriptors aren't those of its kind
+  bool lingers = false;                        // set: it was taken, or what came instead of it
+  Acceptance acceptance = Acceptance::kUnfit;  // set: what the peer is told, if it is
   std::uint64_t now_ns = 0;
   bool quick = false;
 };
+
+// What becomes of a record, and what is said of one whose descriptors aren't those of its kind.
+struct Intake::Kind {
+  RecordKind kind;
+  Refusal missing;
+  Refusal lost;  // by this process
+  Refusal extra;
+  Refusal (Intake::*take)(Peer& peer, Arrival& arrival);
+  bool answered = false;
+
+  // `count` of them have come; if some were `lost`, at least one more was sent.
+  [[nodiscard]] Refusal judge(std::size_t count, bool some_lost) const {
+    const std::size_t wanted = kRecordForms[index_of(kind)].descriptors;
+    if (count + (some_lost ? 1 : 0) > wanted) return extra;
+    if (some_lost) return lost;
+    return count < wanted ? missing : Refusal{};
+  }
+};
+
+// As kRecordForms has them.
+const std::array<Intake::Kind, kRecordForms.size()> Intake::kKinds{{
+    {.kind = RecordKind::kLinger,
+     .missing = {Complaint::kNoDescriptor, "a record without a descriptor"},
+     .lost = {Complaint::kNoDescriptor,
+              "a record whose descriptor got lost: this process has too many open, or a policy "
+              "(SELinux) took it away"},
+     .extra = {Complaint::kExtra, "a record with the wrong number of descriptors"},
+     .take = &Intake::take_linger},
+    {.kind = RecordKind::kDeliver,
+     .missing = {Complaint::kContent, "a delivery without its two descriptors"},
+     .lost = {Complaint::kContent,
+              "a delivery whose descriptors got lost, wholly or in part: this process has too many "
+              "open, or a policy (SELinux) took them away"},
+     .extra = {Complaint::kContent, "a delivery with more than its two descriptors"},
+     .take = &Intake::take_offer,
+     .answered = true},
+    {.kind = RecordKind::kIdle,
+     .missing = {Complaint::kContent, ReturnAddresses::describe(Parking::Verdict::kNoName)},
+     .lost = {Complaint::kContent,
+              "an idle connection whose way back got lost: this process has too many open, or a "
+              "policy (SELinux) took it away"},
+     .extra = {Complaint::kContent, "an idle connection with more than its two descriptors"},
+     .take = &Intake::take_idle},
+    {.kind = RecordKind::kWayBack,
+     .missing = {Complaint::kContent, ReturnAddresses::describe(Parking::Verdict::kNoName)},
+     .lost = {Complaint::kContent,
+              "a way back whose descriptor got lost: this process has too many open, or a policy "
+              "(SELinux) took it away"},
+     .extra = {Complaint::kContent, "a way back with more than its one descriptor"},
+     .take = &Intake::take_way_back,
+     .answered = true},
+    {.kind = RecordKind::kBegin,
+     .missing = {},
+     .lost = {},
+     .extra = {Complaint::kBegin, "to begin a delivery with a record that brings descriptors"},
+     .take = &Intake::take_begin},
+}};
 
 // One message of the batch. False: it brought no socket that lingers.
 bool Intake::take(Peer& peer, std::size_t index, std::uint64_t now_ns, bool quick) {
@@ -44,15 +107,16 @@ bool Intake::take(Peer& peer, std::size_t index, std::uint64_t now_ns, bool quic
   for (std::size_t i = 2; i < descriptors.size(); ++i) {
     closer().take(UniqueFd(descriptors[i]), peer.uid);
   }
-  arrival.extra = descriptors.size() > 2;
-  arrival.lost = batch_.lost_descriptors(index);
   DecodeResult result = decode(batch_.bytes(index), arrival.handoff);
   arrival.handoff.user = peer.uid;
   if (result == DecodeResult::kOk && batch_.was_longer(index)) result = DecodeResult::kWrongSize;
-  const Refusal refusal = result == DecodeResult::kOk
-                              ? take_kind(peer, arrival)
-                              : Refusal{Complaint::kRecord, describe(result).data()};
-  if (refusal.why != nullptr) {
+  Refusal refusal{Complaint::kRecord, describe(result).data()};
+  if (result == DecodeResult::kOk) {
+    const Kind& kind = kKinds[index_of(arrival.handoff.kind)];
+    arrival.unfit = kind.judge(descriptors.size(), batch_.lost_descriptors(index));
+    refusal = take_as(kind, peer, arrival);
+  }
+  if (refusal) {
     reject(peer, refusal.complaint, refusal.why, now_ns);
   } else {
     counters_[DaemonCounter::kFallbacksReported] +=
@@ -63,81 +127,59 @@ bool Intake::take(Peer& peer, std::size_t index, std::uint64_t now_ns, bool quic
   return arrival.lingers;
 }
 
-Intake::Refusal Intake::take_kind(Peer& peer, Arrival& arrival) {
-  switch (arrival.handoff.kind) {
-    case RecordKind::kLinger: return take_linger(arrival);
-    case RecordKind::kDeliver: return take_offer(peer, arrival);
-    case RecordKind::kIdle: return take_idle(peer, arrival);
-    case RecordKind::kWayBack: return take_way_back(peer, arrival);
-    case RecordKind::kBegin:
-      arrival.lingers = !arrival.socket && !arrival.lost &&
-                        peer.offers.begin(arrival.handoff.ticket, arrival.now_ns);
-      if (arrival.lingers) return {};
-  }
-  return {Complaint::kBegin, "to begin what wasn't offered"};
-}
-
-Intake::Refusal Intake::take_linger(Arrival& arrival) {
-  if (!arrival.socket) {
-    return {Complaint::kNoDescriptor,
-            arrival.lost ? "a record whose descriptor got lost: this process has too many open, or "
-                           "a policy (SELinux) took it away"
-                         : "a record without a descriptor"};
-  }
-  if (arrival.second || arrival.lost) {
-    return {Complaint::kExtra, "a record with the wrong number of descriptors"};
-  }
-  SocketId id = 0;
-  if (!KernelSockets::adopt(arrival.socket, id)) {
-    return {Complaint::kDescriptor, "a descriptor that is no connected TCP socket"};
-  }
-  lingerer_.arrive(id, arrival.handoff, arrival.now_ns, arrival.quick);
-  arrival.lingers = true;
-  return {};
-}
-
-// A delivery is looked at, and the peer told what came of it. An answer that doesn't get through is
-// the same to the peer as none.
-Intake::Refusal Intake::take_offer(Peer& peer, Arrival& arrival) {
+// Where the peer waits to hear what came of it, an answer that doesn't get through is the same to
+// it as none.
+Intake::Refusal Intake::take_as(const Kind& kind, Peer& peer, Arrival& arrival) {
+  const Refusal refusal = (this->*kind.take)(peer, arrival);
+  if (!kind.answered) return refusal;
   Answer answer;
   answer.ticket = arrival.handoff.ticket;
-  Refusal refusal;
-  if (arrival.extra || arrival.lost || !arrival.socket || !arrival.second) {
-    refusal = {Complaint::kContent,
-               arrival.extra  ? "a delivery with more than its two descriptors"
-               : arrival.lost ? "a delivery whose descriptors got lost, wholly or in part: this "
-                                "process has too many open, or a policy (SELinux) took them away"
-                              : "a delivery without its two descriptors"};
-  } else if (!KernelSockets::is_clients(arrival.socket.get())) {
-    refusal = {Complaint::kDescriptor, "a descriptor that is no connected TCP socket"};
-  } else {
-    answer.acceptance =
-        peer.offers.take(arrival.socket, arrival.second, arrival.handoff, arrival.now_ns);
-    if (answer.acceptance == Acceptance::kUnfit) {
-      refusal = {Complaint::kContent,
-                 "a response's rest that is neither a sealed memfd nor a file of one of this "
-                 "machine's own file systems open for reading only, or that is too short"};
-    }
-  }
+  answer.acceptance = arrival.acceptance;
   if (answer.acceptance != Acceptance::kAccepted) arrival.handoff.fallbacks = 0;
   (void)send(peer.fd.get(), &answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL);
   return refusal;
 }
 
+Intake::Refusal Intake::take_linger(Peer& /*peer*/, Arrival& arrival) {
+  if (arrival.unfit) return arrival.unfit;
+  SocketId id = 0;
+  if (!KernelSockets::adopt(arrival.socket, id)) return {Complaint::kDescriptor, kNoClients};
+  lingerer_.arrive(id, arrival.handoff, arrival.now_ns, arrival.quick);
+  arrival.lingers = true;
+  return {};
+}
+
+Intake::Refusal Intake::take_offer(Peer& peer, Arrival& arrival) {
+  if (arrival.unfit) return arrival.unfit;
+  if (!KernelSockets::is_clients(arrival.socket.get())) return {Complaint::kDescriptor, kNoClients};
+  arrival.acceptance =
+      peer.offers.take(arrival.socket, arrival.second, arrival.handoff, arrival.now_ns);
+  if (arrival.acceptance != Acceptance::kUnfit) return {};
+  return {
+      Complaint::kContent,
+      "a response's rest that is neither a sealed memfd nor a file of one of this machine's own "
+      "file systems open for reading only, or that is too short"};
+}
+
+Intake::Refusal Intake::take_begin(Peer& peer, Arrival& arrival) {
+  if (arrival.unfit) return arrival.unfit;
+  arrival.lingers = peer.offers.begin(arrival.handoff.ticket, arrival.now_ns);
+  if (arrival.lingers) return {};
+  return {Complaint::kBegin, "to begin what wasn't offered"};
+}
+
 // An idle connection; one that can't be parked lingers instead.
-Intake::Refusal Intake::take_idle(const Peer& peer, Arrival& arrival) {
+Intake::Refusal Intake::take_idle(Peer& peer, Arrival& arrival) {
   if (!arrival.socket) {
     return {Complaint::kNoDescriptor, "an idle connection whose descriptor got lost"};
   }
   SocketId id = 0;
-  if (!KernelSockets::adopt(arrival.socket, id)) {
-    return {Complaint::kDescriptor, "a descriptor that is no connected TCP socket"};
-  }
+  if (!KernelSockets::adopt(arrival.socket, id)) return {Complaint::kDescriptor, kNoClients};
   const bool has_room = capacity_.make_room_for(peer.uid, 1, arrival.now_ns);
   Handoff& handoff = arrival.handoff;
   using Verdict = Parking::Verdict;
   Verdict verdict = Verdict::kNoName;
-  if (has_room && arrival.second && !arrival.extra && !arrival.lost) {
+  if (has_room && !arrival.unfit) {
     verdict = parking_.arrive(id, arrival.second, handoff, arrival.now_ns);
   }
   if (verdict == Verdict::kGood) return {};
@@ -146,29 +188,21 @@ Intake::Refusal Intake::take_idle(const Peer& peer, Arrival& arrival) {
   lingerer_.arrive(id, handoff, arrival.now_ns, true);
   arrival.lingers = true;
   if (!has_room) return {};  // it is counted where it ends
-  return {Complaint::kContent,
-          arrival.extra  ? "an idle connection with more than its two descriptors"
-          : arrival.lost ? "an idle connection whose way back got lost: this process has too many "
-                           "open, or a policy (SELinux) took it away"
-                         : ReturnAddresses::describe(verdict)};
+  return arrival.unfit ? arrival.unfit
+                       : Refusal{Complaint::kContent, ReturnAddresses::describe(verdict)};
 }
 
-// What a peer will park connections with, tried before there is any. An answer that doesn't get
-// through is the same to the peer as none.
+// What a peer will park connections with, tried before there is any.
 Intake::Refusal Intake::take_way_back(Peer& peer, Arrival& arrival) {
-  Answer answer;
-  answer.ticket = arrival.handoff.ticket;
+  if (arrival.unfit) return arrival.unfit;
   using Verdict = Parking::Verdict;
-  const Verdict verdict =
-      arrival.socket ? peer.way_back.take(arrival.socket, peer.uid) : Verdict::kNoName;
+  const Verdict verdict = peer.way_back.take(arrival.socket, peer.uid);
   switch (verdict) {
-    case Verdict::kGood: answer.acceptance = Acceptance::kAccepted; break;
-    case Verdict::kNoName: answer.acceptance = Acceptance::kUnfit; break;
-    case Verdict::kTooMany: answer.acceptance = Acceptance::kNoRoom; break;
-    case Verdict::kDenied: answer.acceptance = Acceptance::kDenied; break;
+    case Verdict::kGood: arrival.acceptance = Acceptance::kAccepted; return {};
+    case Verdict::kNoName: arrival.acceptance = Acceptance::kUnfit; break;
+    case Verdict::kTooMany: arrival.acceptance = Acceptance::kNoRoom; break;
+    case Verdict::kDenied: arrival.acceptance = Acceptance::kDenied; break;
   }
-  (void)send(peer.fd.get(), &answer, sizeof answer, MSG_DONTWAIT | MSG_NOSIGNAL);
-  if (verdict == Verdict::kGood) return {};
   return {Complaint::kContent, ReturnAddresses::describe(verdict)};
 }
 

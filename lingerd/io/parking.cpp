@@ -67,16 +67,13 @@ Parking::Verdict Parking::arrive(SocketId id, UniqueFd& address, const Handoff& 
   }
   const ReturnAddresses::Adopted adopted = addresses_.adopt(address, handoff.user);
   if (adopted.verdict != Verdict::kGood) return adopted.verdict;
-  const Return back{handoff.keepalives, handoff.stall_ms, 0, handoff.ticket};
-  guard_.watch(id, addresses_.descriptor(adopted.id), back, now_ns / 1'000'000);
+  guard_.watch(id, addresses_.descriptor(adopted.id), Stay::of(handoff, to_millis(now_ns)));
   parked_.arrive(id, adopted.id, handoff, now_ns);
   return Verdict::kGood;
 }
 
 void Parking::let_guard_watch(const Parked::Carried& parked) {
-  const CarriedParking& state = parked.state;
-  const Return back{state.keepalives, state.keepalive_ms, 0, state.tag};
-  guard_.watch(parked.id, addresses_.descriptor(parked.address), back, state.arrived_ms);
+  guard_.watch(parked.id, addresses_.descriptor(parked.address), parked.state.stay);
 }
 
 // What the guard found in queues and could not close. Its messages are there still, and are
@@ -219,8 +216,9 @@ Parking::Luggage Parking::carry_out() const {
   return luggage;
 }
 
-void Parking::carry_in(const std::vector<CarriedParking>& states, std::vector<UniqueFd> sockets,
-                       std::vector<UniqueFd> addresses, std::uint64_t now_ns) {
+std::size_t Parking::carry_in(const std::vector<CarriedParking>& states,
+                              std::vector<UniqueFd>& sockets, std::vector<UniqueFd> addresses,
+                              std::uint64_t now_ns) {
   // Each held once while they are counted: the first user of an address brings its descriptor.
   std::vector<std::optional<AddressId>> ids;
   ids.reserve(addresses.size());
@@ -246,7 +244,9 @@ void Parking::carry_in(const std::vector<CarriedParking>& states, std::vector<Un
     if (id) addresses_.release(*id);
   }
   for (const Parked::Carried& each : parked) let_guard_watch(each);
+  const std::size_t count = parked.size();
   parked_.carry_in(std::move(parked), now_ns);
+  return count;
 }
 
 }  // namespace lingerd

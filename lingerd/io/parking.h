@@ -4,6 +4,7 @@
 // lingering sockets gather.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -86,8 +87,9 @@ class Parking final : private ParkOps {
     std::vector<int> addresses;
   };
   [[nodiscard]] Luggage carry_out() const;
-  void carry_in(const std::vector<CarriedParking>& states, std::vector<UniqueFd> sockets,
-                std::vector<UniqueFd> addresses, std::uint64_t now_ns);
+  // Returns how many it has taken; sockets without a way back stay where they are.
+  std::size_t carry_in(const std::vector<CarriedParking>& states, std::vector<UniqueFd>& sockets,
+                       std::vector<UniqueFd> addresses, std::uint64_t now_ns);
 
  private:
   void take_left_copies();

@@ -65,7 +65,7 @@ class ReturnAddresses {
   [[nodiscard]] static UniqueFd connect_by(int way);
   [[nodiscard]] static bool send_over(const UniqueFd& connection, int socket, const Return& back);
   [[nodiscard]] bool denied(AddressId id) const { return entries_[id].denied; }
-  // It is to be released by everybody who holds it.
+  // It is to be released by all that hold it.
   [[nodiscard]] bool withdrawn(AddressId id) const { return entries_[id].withdrawn; }
   [[nodiscard]] Shares::User owner(AddressId id) const { return entries_[id].owner; }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lingerd/io/sockets.h"
 
-#include <fcntl.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -19,6 +18,7 @@
 #include <utility>
 
 #include "base/errors.h"
+#include "contract/content.h"
 #include "lingerd/io/closer.h"
 #include "lingerd/io/epoll_tag.h"
 #include "lingerd/io/file_systems.h"
@@ -88,17 +88,11 @@ bool KernelSockets::adopt(UniqueFd& fd, SocketId& id) {
 }
 
 bool KernelSockets::examine_content(int fd, const Handoff& handoff, Content& content) {
-  constexpr int kSeals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK;
-  // Neither question reaches a file system: fstat(2) would ask the server of a remote one.
-  const int seals = fcntl(fd, F_GET_SEALS);
-  const bool sealed = seals >= 0 && (seals & kSeals) == kSeals;
-  const bool read_only = (fcntl(fd, F_GETFL) & (O_ACCMODE | O_PATH)) == O_RDONLY;
+  const bool sealed = is_sealed(fd);
   const FileSystems::Kind kind = sealed ? FileSystems::Kind::kMemory : file_systems().kind_of(fd);
-  if (!(sealed || read_only) || kind == FileSystems::Kind::kUnknown) return false;
-  struct stat file {};
-  if (fstat(fd, &file) != 0 || !S_ISREG(file.st_mode) || file.st_size < 0) return false;
-  const auto size = static_cast<std::uint64_t>(file.st_size);
-  if (handoff.content_offset > size || handoff.content_length > size - handoff.content_offset) {
+  if (!(sealed || is_for_reading_only(fd)) || kind == FileSystems::Kind::kUnknown) return false;
+  struct stat file {};  // only now: fstat(2) asks the server of a remote file system
+  if (fstat(fd, &file) != 0 || !has_rest(file, handoff.content_offset, handoff.content_length)) {
     return false;
   }
   // A file of a tmpfs takes memory as well: its own, unless nobody but us holds it any more.

@@ -22,7 +22,7 @@ namespace {
 
 constexpr char kHead[] =
     "Usage: lingerd [OPTION]...\n"
-    "Closes TCP connections for Apache httpd: mod_linger hands over each socket whose\n"
+    "Closes TCP connections for Apache httpd: mod_linger hands off each socket whose\n"
     "last byte has been sent, and lingerd waits for the client.\n"
     "\n";
 constexpr char kFoot[] =

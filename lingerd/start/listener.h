@@ -11,7 +11,7 @@
 #include "base/unique_fd.h"
 #include "lingerd/start/identity.h"
 #include "lingerd/start/options.h"
-#include "lingerd/succession/successor.h"
+#include "lingerd/succession/inheritance.h"
 
 namespace lingerd {
 

@@ -32,7 +32,7 @@ bool readable(int fd, int timeout_ms) {
   return ready > 0;
 }
 
-// Dead, whatever it was at: only then is there nobody else who could touch a socket. By a
+// Dead, whatever it was at: only then no other process can touch a socket. By a
 // descriptor where there are such (Linux 5.3), because a process id may be used again.
 void end_for_good(int process, pid_t pid) {
   if (process < 0) {

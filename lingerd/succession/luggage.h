@@ -2,6 +2,7 @@
 // All that a loop holds, packed for a successor's, and unpacked there.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -20,7 +21,7 @@ namespace lingerd {
 [[nodiscard]] Parcel pack_up(Loop& loop);
 
 // What an earlier lingerd left. Without a state that can be read (another version's) the sockets
-// still linger, as if they had just come.
+// still linger, as if they had just come. What has got lost on its way ends, and nothing else.
 class Luggage {
  public:
   explicit Luggage(std::optional<Unpacked> unpacked);
@@ -36,10 +37,14 @@ class Luggage {
   void settle(Loop& loop);
 
  private:
+  struct Sorted;
+  void sort_into(Sorted& sorted);
+  std::size_t examine(std::vector<UniqueFd> strays, Loop& loop);
+
   bool came_ = false;
   CarryResult result_ = CarryResult::kOk;
   CarriedState state_;
-  std::vector<UniqueFd> descriptors_;
+  std::vector<Unpacked::Item> items_;
   std::vector<SocketId> unknown_;
 };
 

@@ -19,8 +19,16 @@
 namespace lingerd {
 namespace {
 
-// What a message holds, as its one byte.
+// What a message holds, as its first byte, which for all but descriptors is the only one.
 enum class Kind : char { kLabel = 'L', kState = 'S', kPair = 'P', kDescriptors = 'D' };
+
+struct Head {
+  Kind kind{};
+  char unused[3]{};
+  Role role = Role::kUnknown;  // kDescriptors: of all of them,
+  std::uint32_t first = 0;     // and the first one's index
+};
+static_assert(sizeof(Head) == 12);
 
 struct Label {
   std::uint64_t magic = 0x4c45'4241'4c44'474cULL;  // "LGDLABEL" in memory
@@ -34,19 +42,20 @@ struct Label {
 }
 
 // False with EAGAIN: the pair is full.
-bool put(int socket, Kind kind, std::span<const int> descriptors) {
-  const char byte = static_cast<char>(kind);
-  if (send_message(socket, std::as_bytes(std::span(&byte, 1)), descriptors)) return true;
+bool put(int socket, const Head& head, std::span<const int> descriptors) {
+  const std::size_t size = head.kind == Kind::kDescriptors ? sizeof head : sizeof head.kind;
+  if (send_message(socket, std::as_bytes(std::span(&head, 1)).first(size), descriptors))
+    return true;
   if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
   fail("packing descriptors");
 }
 
 void put_only(int socket, Kind kind, std::span<const int> descriptors) {
-  if (!put(socket, kind, descriptors)) fail("packing descriptors");
+  if (!put(socket, {.kind = kind}, descriptors)) fail("packing descriptors");
 }
 
 struct Message {
-  Kind kind{};
+  Head head;
   std::vector<UniqueFd> descriptors;
 };
 
@@ -54,11 +63,10 @@ struct Message {
 // (SO_PEEK_OFF). False: nothing more.
 bool look(int socket, Message& out) {
   DescriptorRoom<kMostInMessage> room;
-  char byte = 0;
-  iovec vector{&byte, 1};
+  out.head = {};  // an older lingerd sends its first byte only
+  iovec vector{&out.head, sizeof out.head};
   msghdr message = message_into(vector, room.bytes);
   if (recvmsg(socket, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0) return false;
-  out.kind = static_cast<Kind>(byte);
   std::array<int, kMostInMessage> descriptors{};
   const std::size_t count = descriptors_in(message, descriptors);
   out.descriptors.clear();
@@ -131,50 +139,70 @@ void read_label(int fd, Unpacked& out) {
   [[maybe_unused]] const auto ignored = pwrite(fd, &label, sizeof label, 0);
 }
 
-void unpack_pair(int socket, const std::function<void(UniqueFd)>& sink) {
+void unpack_pair(int socket, const std::function<void(Unpacked::Item)>& sink) {
   look_from_the_start(socket);
   for (Message message; look(socket, message);) {
-    if (message.kind != Kind::kDescriptors) continue;
-    for (UniqueFd& fd : message.descriptors) sink(std::move(fd));
+    if (message.head.kind != Kind::kDescriptors) continue;
+    std::uint32_t index = message.head.first;
+    for (UniqueFd& fd : message.descriptors) sink({message.head.role, index++, std::move(fd)});
   }
 }
+
+// The pairs that hold the descriptors, made as they are needed, each put into the parcel. A default
+// send buffer takes 555 messages: one pair holds some 140,000.
+class Pairs {
+ public:
+  explicit Pairs(int parcel) : parcel_(parcel) {}
+  void put_all(const Descriptors& descriptors) {
+    const std::span<const int> all(descriptors.in_order);
+    for (std::size_t at = 0; at < all.size();) {
+      const bool is_new = !pair_.in;
+      if (is_new) {
+        pair_ = new_pair();
+        put_only(parcel_, Kind::kPair, std::array{pair_.in.get(), pair_.out.get()});
+      }
+      const auto batch = all.subspan(at, std::min(kMostInMessage, all.size() - at));
+      const Head head{.kind = Kind::kDescriptors,
+                      .role = descriptors.role,
+                      .first = static_cast<std::uint32_t>(at)};
+      if (put(pair_.in.get(), head, batch)) {
+        at += batch.size();
+      } else if (is_new) {
+        fail("packing descriptors");
+      } else {
+        pair_ = {};
+      }
+    }
+  }
+
+ private:
+  int parcel_;
+  Parcel pair_;
+};
 
 }  // namespace
 
 Parcel pack(std::span<const std::byte> state, std::string_view configuration,
-            std::span<const int> descriptors) {
+            std::span<const Descriptors> descriptors) {
   Parcel parcel = new_pair();
   const int in = parcel.in.get();
-  const UniqueFd label = label_with(configuration, descriptors.size());
+  std::size_t count = 0;
+  for (const Descriptors& each : descriptors) count += each.in_order.size();
+  const UniqueFd label = label_with(configuration, count);
   put_only(in, Kind::kLabel, std::array{label.get()});
   const UniqueFd memory = memfd_with("lingerd-state", state);
   put_only(in, Kind::kState, std::array{memory.get()});
-  // A default send buffer takes 555 messages: one pair holds some 140,000 descriptors.
-  Parcel pair;
-  for (std::size_t at = 0; at < descriptors.size();) {
-    const bool first = !pair.in;
-    if (first) {
-      pair = new_pair();
-      put_only(in, Kind::kPair, std::array{pair.in.get(), pair.out.get()});
-    }
-    const auto batch = descriptors.subspan(at, std::min(kMostInMessage, descriptors.size() - at));
-    if (put(pair.in.get(), Kind::kDescriptors, batch)) {
-      at += batch.size();
-    } else if (first) {
-      fail("packing descriptors");
-    } else {
-      pair = {};
-    }
-  }
+  Pairs pairs(in);
+  for (const Descriptors& each : descriptors) pairs.put_all(each);
   return parcel;
 }
 
-Unpacked unpack(const Parcel& parcel, const std::function<void(UniqueFd)>& sink) {
+Unpacked unpack(const Parcel& parcel, const std::function<void(Unpacked::Item)>& sink) {
   Unpacked unpacked;
   look_from_the_start(parcel.out.get());
   for (Message message; look(parcel.out.get(), message);) {
     if (message.descriptors.empty()) continue;
-    switch (message.kind) {
+    switch (message.head.kind) {
       case Kind::kLabel: read_label(message.descriptors[0].get(), unpacked); break;
       case Kind::kState: unpacked.state = read_all(message.descriptors[0].get()); break;
       case Kind::kPair: unpack_pair(message.descriptors.back().get(), sink); break;
@@ -185,9 +213,10 @@ Unpacked unpack(const Parcel& parcel, const std::function<void(UniqueFd)>& sink)
 }
 
 Unpacked unpack(const Parcel& parcel) {
-  std::vector<UniqueFd> descriptors;
-  Unpacked unpacked = unpack(parcel, [&](UniqueFd fd) { descriptors.push_back(std::move(fd)); });
-  unpacked.descriptors = std::move(descriptors);
+  std::vector<Unpacked::Item> items;
+  Unpacked unpacked =
+      unpack(parcel, [&](Unpacked::Item item) { items.push_back(std::move(item)); });
+  unpacked.items = std::move(items);
   return unpacked;
 }
 

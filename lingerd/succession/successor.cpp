@@ -2,8 +2,6 @@
 #include "lingerd/succession/successor.h"
 
 #include <fcntl.h>
-#include <poll.h>
-#include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -12,165 +10,17 @@
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
 
-#include "base/notify.h"
-#include "base/startup_error.h"
+#include "base/unique_fd.h"
 #include "lingerd/succession/keeper.h"
+#include "lingerd/succession/passed.h"
 
 namespace lingerd {
-namespace {
-
-// systemd puts all names into one environment string: keep them short.
-constexpr std::string_view kInName = "in";
-constexpr std::string_view kOutName = "out";
-constexpr std::string_view kProbeName = "probe";
-constexpr std::string_view kOwnListenerName = "own";
-constexpr std::string_view kSystemdsListenerName = "theirs";
-constexpr std::string_view kPidFileName = "pid";
-constexpr std::string_view kKeeperName = "keeper";
-
-// From one lingerd to the next, by exec.
-constexpr char kSuccessorVariable[] =
-    "LINGERD_SUCCESSOR";                                // 1, or why a keeper became this process
-constexpr char kProgramVariable[] = "LINGERD_PROGRAM";  // its path: /proc/self/exe may be gone
-constexpr char kKeeperVariable[] = "LINGERD_KEEPER";    // the keeper's process id
-
-std::string take_variable(const char* name) {
-  const char* value = std::getenv(name);
-  std::string text = value == nullptr ? "" : value;
-  unsetenv(name);
-  return text;
-}
-
-// True: it was one of the names that a parcel has.
-bool sort_in(const std::string& name, UniqueFd& fd, Parcel& parcel, Inheritance& out) {
-  if (name == kInName) {
-    parcel.in = std::move(fd);
-  } else if (name == kOutName) {
-    parcel.out = std::move(fd);
-  } else if (name == kPidFileName) {
-    out.pidfile = std::move(fd);
-  } else if (name == kKeeperName) {
-    out.keeper = std::move(fd);
-  } else if (name == kProbeName) {
-    fd.reset();
-  } else {
-    return false;
-  }
-  return true;
-}
-
-int store(int fd, std::string_view name) {
-  const std::string text = "FDSTORE=1\nFDNAME=" + std::string(name);
-  return notify_manager(text, fd);
-}
-
-// As sd_notify_barrier(3): the manager closes what comes with it when it has read all that came
-// before. 0, or an errno.
-int wait_until_read() {
-  constexpr int kBarrierMs = 5'000;
-  std::array<int, 2> ends{};
-  if (pipe2(ends.data(), O_CLOEXEC) != 0) return errno;
-  const UniqueFd closed(ends[0]);
-  UniqueFd given(ends[1]);
-  if (const int error = notify_manager("BARRIER=1", given.get()); error != 0) return error;
-  given.reset();
-  pollfd wait{closed.get(), 0, 0};
-  const int ready = poll(&wait, 1, kBarrierMs);
-  if (ready > 0) return 0;
-  return ready == 0 ? ETIMEDOUT : errno;
-}
-
-// The other end of what was given away is closed: nobody has it.
-bool is_hung_up(int fd) {
-  pollfd now{fd, POLLIN, 0};
-  return poll(&now, 1, 0) > 0 && (now.revents & POLLHUP) != 0;
-}
-
-}  // namespace
-
-Inheritance take_inheritance() {
-  Inheritance inheritance;
-  const std::string succession = take_variable(kSuccessorVariable);
-  inheritance.by_exec = !succession.empty();
-  if (succession != "1") inheritance.rolled_back = succession;
-  inheritance.keeper_pid = std::atoi(take_variable(kKeeperVariable).c_str());
-  Parcel parcel;
-  int listeners = 0;
-  char** names = nullptr;
-  const int count = sd_listen_fds_with_names(1, &names);
-  for (int i = 0; i < count; ++i) {
-    UniqueFd fd(SD_LISTEN_FDS_START + i);
-    fcntl(fd.get(), F_SETFD, FD_CLOEXEC);
-    const std::string name = names[i];
-    free(names[i]);
-    if (sort_in(name, fd, parcel, inheritance)) continue;
-    inheritance.listener_is_ours = name == kOwnListenerName;
-    inheritance.listener = std::move(fd);
-    ++listeners;
-  }
-  if (count > 0) free(names);
-  if (listeners > 1) {
-    throw StartupError(ExitStatus::kNotConfigured,
-                       "systemd handed over " + std::to_string(listeners) +
-                           " sockets; the unit must have one ListenSequentialPacket=");
-  }
-  if (parcel.in && parcel.out) inheritance.parcel = std::move(parcel);
-  return inheritance;
-}
-
-void accept_inheritance(Inheritance& inheritance) {
-  Keeper::dismiss(std::move(inheritance.keeper), inheritance.keeper_pid);
-  if (!inheritance.parcel) return;
-  empty_the_store();
-  inheritance.parcel.reset();
-}
-
-bool started_by_systemd() {
-  return std::getenv("NOTIFY_SOCKET") != nullptr;
-}
-
-void empty_the_store() {
-  for (const std::string_view name : {kInName, kOutName, kProbeName}) {
-    if (notify_manager("FDSTOREREMOVE=1\nFDNAME=" + std::string(name)) != 0) return;
-  }
-}
-
-// That a message was sent says nothing: systemd closes what its store has no room for, and so does
-// a program that passes on what systemd is told. So one more descriptor goes behind the parcel: the
-// end of a pair whose other end tells whether anybody still holds it.
-bool store_with_systemd(const Parcel& parcel, std::string& problem) {
-  // Half a parcel, or one that we go on with after all, is not for the next lingerd.
-  const auto fail_with = [&](const std::string& what) {
-    problem = "systemd's descriptor store: " + what;
-    empty_the_store();
-    return false;
-  };
-  std::array<int, 2> ends{};
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
-    return fail_with(std::strerror(errno));
-  }
-  const UniqueFd tells(ends[0]);
-  UniqueFd probe(ends[1]);
-  for (const auto& [fd, name] :
-       {std::pair{parcel.in.get(), kInName}, std::pair{parcel.out.get(), kOutName},
-        std::pair{probe.get(), kProbeName}}) {
-    if (const int error = store(fd, name); error != 0) return fail_with(std::strerror(error));
-  }
-  probe.reset();
-  // systemd must have read them before this process is gone.
-  if (const int error = wait_until_read(); error != 0) {
-    return fail_with(std::string("no answer: ") + std::strerror(error));
-  }
-  if (is_hung_up(tells.get())) {
-    return fail_with("it takes nothing; the unit needs FileDescriptorStoreMax=, 16 as shipped");
-  }
-  return true;
-}
 
 Program this_program(char** arguments) {
   Program program{take_variable(kProgramVariable), arguments};

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Restart and upgrade without losing a socket (SIGUSR2). Two ways to a successor, which finds what
-// it inherits through sd_listen_fds(3):
+// it inherits through sd_listen_fds(3) (inheritance.h):
 //
-// - systemd's descriptor store keeps the parcel, and this process ends;
-// - this process becomes the program that is now at its path (exec), under the same process id.
+// - systemd's descriptor store keeps the parcel, and this process ends (store.h);
+// - this process becomes the program that is now at its path (exec, here), under the same process
+//   id.
 //
 // Until the successor serves, somebody keeps the parcel: the store, or a *keeper*, a child forked
 // before the exec. If the successor ends or is silent for too long, systemd starts another one, or
@@ -16,46 +17,15 @@
 // keeper's lingerd runs. As process 1 of a container, or under systemd without a store, the
 // keeper ends with the successor: there nothing can be saved but by the check before. A
 // successor that dies after it has said that it serves is a lingerd that dies.
-//
-// What systemd's store has taken is proven: behind the parcel goes the end of a pair; if the
-// other end hangs up, nothing holds it. A store with no room, or a proxy of the notify socket,
-// says nothing else.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
-#include <optional>
 #include <string>
 
 #include "base/errand.h"
-#include "base/unique_fd.h"
 #include "lingerd/succession/parcel.h"
 
 namespace lingerd {
-
-// What came with the start of this process; each may be missing. Throws StartupError if it is
-// something else.
-struct Inheritance {
-  bool by_exec = false;     // it is in the background already, and has its user
-  std::string rolled_back;  // not empty: a keeper has become this process, because of that
-  UniqueFd listener;
-  bool listener_is_ours = false;  // bound by an earlier lingerd, not by systemd
-  UniqueFd pidfile;               // open, and locked
-  UniqueFd keeper;                // the line to it
-  pid_t keeper_pid = 0;
-  std::optional<Parcel> parcel;
-};
-[[nodiscard]] Inheritance take_inheritance();
-
-// To be called once everything is there and nothing has been touched: from then on all is this
-// process's alone. The keeper lets go, systemd's store is emptied.
-void accept_inheritance(Inheritance& inheritance);
-
-// True when systemd's descriptor store has taken the parcel, proven: then this process may end.
-[[nodiscard]] bool store_with_systemd(const Parcel& parcel, std::string& problem);
-void empty_the_store();
-[[nodiscard]] bool started_by_systemd();
 
 // The program that this is, and how it was called: what an upgrade puts at its path takes over.
 struct Program {

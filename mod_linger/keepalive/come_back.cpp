@@ -20,10 +20,12 @@
 #include <cstdint>
 #include <limits>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "base/clock.h"
 #include "base/unique_fd.h"
+#include "base/unix_socket.h"
 #include "contract/counters.h"
 #include "contract/record.h"
 #include "mod_linger/child.h"
@@ -115,7 +117,7 @@ bool has_been_closed(apr_socket_t* socket) {
   return apr_os_sock_get(&fd, socket) != APR_SUCCESS || fd < 0;
 }
 
-void refuse(server_rec* server, apr_socket_t* socket, const char* what, const ucred& who) {
+void refuse(server_rec* server, apr_socket_t* socket, const char* what, const ucred& peer) {
   if (has_been_closed(socket)) return;
   this_child().tally->count(ModuleCounter::kReturnsRefused);
   static std::atomic<std::uint64_t> logged_ns{0};
@@ -126,7 +128,7 @@ void refuse(server_rec* server, apr_socket_t* socket, const char* what, const uc
   ap_log_error(APLOG_MARK, APLOG_WARNING, 0, server,
                "refused a connection to the private listener for parked connections: %s (process "
                "%ld, user %lu)",
-               what, static_cast<long>(who.pid), static_cast<unsigned long>(who.uid));
+               what, static_cast<long>(peer.pid), static_cast<unsigned long>(peer.uid));
 }
 
 bool is_private(apr_socket_t* socket) {
@@ -171,12 +173,12 @@ const char* claim_tls(apr_socket_t* socket, const Proven& proven) {
 
 // True: `socket` is the client's now, which is served. False: what came, or the client, is to be
 // turned away.
-bool admit(apr_socket_t* socket, int fd, apr_pool_t* pool, server_rec* server, const ucred& who) {
-  const bool lingerds = is_lingerd(who.uid);
+bool admit(apr_socket_t* socket, int fd, apr_pool_t* pool, server_rec* server, const ucred& peer) {
+  const bool lingerds = is_lingerd(peer.uid);
   Arrival arrival = receive_arrival(fd, lingerds ? kReceiveMs : kReceiveFromOthersMs);
   if (arrival.what == Arrival::What::kHungUp) return false;
   if (arrival.what != Arrival::What::kClient) {
-    refuse(server, socket, lingerds ? "it brought no client" : "it isn't lingerd's", who);
+    refuse(server, socket, lingerds ? "it brought no client" : "it isn't lingerd's", peer);
     // A record without a client was one with a client when lingerd sent it.
     if (lingerds && arrival.what != Arrival::What::kNothing) {
       stop_parking(server, arrival.what == Arrival::What::kGarbage
@@ -186,25 +188,25 @@ bool admit(apr_socket_t* socket, int fd, apr_pool_t* pool, server_rec* server, c
     return false;
   }
   if (!become(socket, fd, std::move(arrival.client), pool)) {
-    refuse(server, socket, "no descriptor for the client", who);
+    refuse(server, socket, "no descriptor for the client", peer);
     return false;
   }
   const Proven proven = prove(socket, fd, arrival.back);
   if (proven.proof == Proof::kGood) {
     // Last of all, because it can be done once.
     if (const char* problem = claim_tls(socket, proven)) {
-      refuse(server, socket, problem, who);
+      refuse(server, socket, problem, peer);
       return false;
     }
     auto* back = new (apr_palloc(pool, sizeof(Return))) Return(arrival.back);
     apr_socket_data_set(socket, back, kKey, nullptr);
     // The proof is the connection's, not the bringer's: the client doesn't pay for it.
-    if (!lingerds) stop_parking(server, ParkingTrouble::kUnknownUser, who.uid);
+    if (!lingerds) stop_parking(server, ParkingTrouble::kUnknownUser, peer.uid);
     return true;
   }
   if (proven.proof == Proof::kNoListener) let_go(fd);
   if (proven.proof != Proof::kReset || !lingerds) {
-    refuse(server, socket, what_is_wrong(proven.proof), who);
+    refuse(server, socket, what_is_wrong(proven.proof), peer);
   }
   return false;
 }
@@ -219,10 +221,8 @@ conn_rec* come_back([[maybe_unused]] apr_pool_t* pool, [[maybe_unused]] server_r
   if (!is_private(socket)) return nullptr;
   apr_os_sock_t fd = -1;
   apr_os_sock_get(&fd, socket);
-  ucred who{};
-  socklen_t size = sizeof who;
-  const bool asked = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0;
-  if (!asked || !admit(socket, fd, pool, server, who)) turn_away(socket, pool);
+  const std::optional<ucred> peer = peer_of(fd);
+  if (!peer || !admit(socket, fd, pool, server, *peer)) turn_away(socket, pool);
 #endif
   return nullptr;
 }

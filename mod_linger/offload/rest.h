@@ -40,7 +40,6 @@ struct Rest {
   std::atomic<std::uint64_t> due_ns{kNever};
   std::atomic<std::uint64_t> moved_ns{0};  // when the client last took something
   std::uint64_t timeout_ns = 0;            // without that, until it is given up
-  std::atomic<bool> watched{false};        // the sender waits for its socket
   pid_t process = 0;
 };
 

@@ -13,6 +13,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "contract/content.h"
+
 namespace lingerd {
 namespace {
 
@@ -54,9 +56,7 @@ RestBytes::Result FilePart::send(int socket) {
 
 bool FilePart::can_travel() const {
   struct stat info {};
-  const int flags = fcntl(file, F_GETFL);
-  return flags >= 0 && (flags & O_ACCMODE) == O_RDONLY && fstat(file, &info) == 0 &&
-         S_ISREG(info.st_mode) && static_cast<std::uint64_t>(info.st_size) >= offset + length;
+  return is_for_reading_only(file) && fstat(file, &info) == 0 && has_rest(info, offset, length);
 }
 
 RestBytes::Result RestBytes::append(const iovec& piece) {
@@ -122,11 +122,7 @@ RestBytes::Result RestBytes::send(int socket) {
 }
 
 bool RestBytes::seal() {
-  if (is_file_) return true;
-  constexpr int kSeals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
-  // Sealed already: an earlier hand-off failed.
-  return fcntl(content_.get(), F_ADD_SEALS, kSeals) == 0 ||
-         (fcntl(content_.get(), F_GET_SEALS) & kSeals) == kSeals;
+  return is_file_ || lingerd::seal(content_.get());  // an earlier hand-off may have, and failed
 }
 
 void RestBytes::clear() {

@@ -70,10 +70,10 @@ class Sender {
   const pid_t process_;
   bool works_ = false;
   UniqueFd timer_;
-  std::mutex mutex_;                 // of the two below
+  std::mutex mutex_;                 // of the three below
   Rests rests_;                      // all that may have to be sent
   std::uint64_t timer_ns_ = kNever;  // never later than any of theirs that isn't watched
-  Rests watched_;                    // the thread's own: those whose time has come
+  Rests watched_;                    // those whose time has come: only the thread changes it
   std::vector<pollfd> polled_;       // the timer, and their sockets
 };
 
@@ -115,7 +115,7 @@ bool Sender::add(const std::shared_ptr<Rest>& rest, std::uint64_t due_ns) {
 void Sender::remove(const std::shared_ptr<Rest>& rest) {
   const std::scoped_lock lock(mutex_);
   std::erase(rests_, rest);
-  if (rest->watched.load(std::memory_order_relaxed)) {
+  if (std::ranges::find(watched_, rest) != watched_.end()) {
     // The thread holds a copy of the client's socket while it waits for it: until then nobody else
     // can end the connection.
     set_timer(kAtOnce);
@@ -165,10 +165,9 @@ void Sender::turn() {
     const bool overdue = now_ns >= rest.moved_ns.load(std::memory_order_relaxed) + rest.timeout_ns;
     if (polled_[i + 1].revents != 0 || overdue) attempt(rest, now_ns);
   }
-  for (const std::shared_ptr<Rest>& rest : watched_) {
-    rest->watched.store(false, std::memory_order_relaxed);
-  }
-  watched_.clear();
+  Rests looked_at;  // the last reference to one may be here: closed without the lock
+  const std::scoped_lock lock(mutex_);
+  looked_at.swap(watched_);
 }
 
 // What to poll. How long until the first of them has to be given up; kNever: there is none.
@@ -187,7 +186,6 @@ std::uint64_t Sender::gather(std::uint64_t now_ns) {
       continue;
     }
     watched_.push_back(rest);
-    rest->watched.store(true, std::memory_order_relaxed);
     polled_.push_back({rest->socket.get(), POLLOUT, 0});
     const std::uint64_t until = rest->moved_ns.load(std::memory_order_relaxed) + rest->timeout_ns;
     patience_ns = std::min(patience_ns, until > now_ns ? until - now_ns : 0);

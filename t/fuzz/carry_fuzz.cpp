@@ -57,7 +57,8 @@ void live_on(const CarriedState& state) {
   std::vector<Lingerer::Carried> sockets;
   for (const CarriedSocket& socket : state.sockets) {
     const auto id = static_cast<SocketId>(3 + sockets.size());
-    sockets.push_back({.id = id, .state = socket, .content = 1'000 + id});
+    sockets.push_back({id, socket});
+    sockets.back().state.delivery.content.id = 1'000 + id;
   }
   const std::size_t count = sockets.size();
   const auto contents =

@@ -16,6 +16,7 @@
 #include "contract/record.h"
 #include "contract/stats_page.h"
 #include "lingerd/core/carry.h"
+#include "lingerd/core/drain.h"
 
 namespace {
 
@@ -53,18 +54,10 @@ class Seeds {
   int count_ = 0;
 };
 
-void records(const std::filesystem::path& directory) {
-  Seeds seeds(directory);
-  Handoff handoff;
-  handoff.idle_ms = 5'000;
-  handoff.cap_ms = 30'000;
-  handoff.handed_off_ns = 1'000'000'000;
-  const Record record = encode(handoff);
-  seeds.add_with_variants(std::as_bytes(std::span(&record, 1)), offsetof(Record, version));
-  handoff.idle_ms = kMaxDurationMs + 1;
-  seeds.add_object(encode(handoff));
-  // As record_fuzz.cpp reads them: a mood, a length, a message; again and again.
+// As record_fuzz.cpp reads them: a mood, a length, a message; again and again.
+void conversations(Seeds& seeds) {
   std::vector<std::byte> conversation;
+  Handoff handoff;
   for (std::uint32_t i = 0; i < 24; ++i) {
     handoff.idle_ms = 1 + i % 5 * 1'000;
     handoff.cap_ms = 1 + i % 3 * 30'000;
@@ -86,6 +79,19 @@ void records(const std::filesystem::path& directory) {
     conversation.insert(conversation.end(), message.begin(), message.end());
     seeds.add(conversation);
   }
+}
+
+void records(const std::filesystem::path& directory) {
+  Seeds seeds(directory);
+  Handoff handoff;
+  handoff.idle_ms = 5'000;
+  handoff.cap_ms = 30'000;
+  handoff.handed_off_ns = 1'000'000'000;
+  const Record record = encode(handoff);
+  seeds.add_with_variants(std::as_bytes(std::span(&record, 1)), offsetof(Record, version));
+  handoff.idle_ms = kMaxDurationMs + 1;
+  seeds.add_object(encode(handoff));
+  conversations(seeds);
   for (const Verdict verdict : {Verdict::kWelcome, Verdict::kDenied, Verdict::kFull}) {
     Greeting greeting;
     greeting.verdict = verdict;
@@ -126,12 +132,12 @@ void idle_connections(const std::filesystem::path& directory) {
     state.counters[DaemonCounter::kParked] = state.counters[DaemonCounter::kParkedTotal] = parked;
     for (std::size_t i = 0; i < parked; ++i) {
       CarriedParking each;
-      each.arrived_ms = 999'000 + i;
-      each.keepalive_ms = 5'000;
+      each.stay.arrived = 999'000 + i;
+      each.stay.keepalive_ms = 5'000;
       each.deadline_ms = i % 3 == 0 ? 0 : 1'001'000 + i;
-      each.returning_since_ms = i % 3 == 0 ? 999'500 : 0;
-      each.idle_ms = 5'000;
-      each.cap_ms = 30'000;
+      each.stay.returning_since = i % 3 == 0 ? 999'500 : 0;
+      each.stay.idle_ms = 5'000;
+      each.stay.cap_ms = 30'000;
       each.address = i % 2;
       state.parked.push_back(each);
     }
@@ -148,20 +154,20 @@ void carried_states(const std::filesystem::path& directory) {
     state.counters[DaemonCounter::kTotal] = state.counters[DaemonCounter::kQueue] = sockets;
     for (std::size_t i = 0; i < sockets; ++i) {
       CarriedSocket socket;
-      socket.started_ms = kNowMs - i;
-      socket.cap_ms = 30'000;
-      socket.idle_ms = socket.idle_wait_ms = i % 2 == 0 ? 5'000 : 1'250;
-      socket.cap_deadline_ms = socket.started_ms + socket.cap_ms;
-      socket.idle_deadline_ms = kNowMs + 100 * i + 5'000;
-      socket.unsent = i % 2 == 0 ? 0 : 70'000;
-      socket.quiet_looks = i % 4;
-      socket.rescued = i % 3 == 0 ? 1 : 0;
+      const std::uint32_t idle_ms = i % 2 == 0 ? 5'000 : 1'250;
+      socket.linger.started = kNowMs - i;
+      socket.linger.patience = {.idle_ms = idle_ms,
+                                .unsent = i % 2 == 0 ? 0U : 70'000U,
+                                .quiet_looks = static_cast<std::uint8_t>(i % 4)};
+      socket.linger.rescued = i % 3 == 0 ? 1 : 0;
+      socket.cap = {.deadline = socket.linger.started + 30'000, .duration_ms = 30'000};
+      socket.idle = {.deadline = kNowMs + 100 * i + 5'000, .duration_ms = idle_ms};
       if (i % 3 == 1) {
-        socket.content_left = 1'000 * i;
-        socket.content_memory = 4'096;
-        socket.window_left = socket.content_left + i;
-        socket.linger_idle_ms = 5'000;
-        socket.linger_cap_ms = 30'000;
+        socket.delivery = {.content = {.left = 1'000 * i, .memory = 4'096},
+                           .idle_ms = 5'000,
+                           .cap_ms = 30'000,
+                           .window_left = 1'001 * i,
+                           .patience = {.idle_ms = idle_ms, .fin = kNoFinYet}};
       }
       state.sockets.push_back(socket);
     }

@@ -83,6 +83,15 @@ class Clients final : public SocketOps, public DeliveryOps {
   SocketId next_ = 3;
 };
 
+void must_be_over(const DaemonCounters& counters, const Lingerer& lingerer,
+                  const Clients& clients) {
+  if (lingerer.size() != 0 || !adds_up(counters)) std::abort();
+  if (clients.contents_closed != counters[DaemonCounter::kOffloads]) std::abort();
+  if (deliveries_under_way(counters) != 0) std::abort();
+  if (counters[DaemonCounter::kOffloadMemory] != 0) std::abort();
+  if (counters[DaemonCounter::kOffloadPending] != 0) std::abort();
+}
+
 // The input as messages: a byte for the client's mood and the time that passes, one for the length.
 void hand_over(std::span<const std::byte> bytes) {
   Clients clients;
@@ -120,11 +129,7 @@ void hand_over(std::span<const std::byte> bytes) {
   lingerer.settle(now_ns);
   if (lingerer.size() > 0 && !lingerer.next_deadline()) std::abort();
   lingerer.end_all(now_ns);
-  if (lingerer.size() != 0 || !adds_up(counters)) std::abort();
-  if (clients.contents_closed != counters[DaemonCounter::kOffloads]) std::abort();
-  if (deliveries_under_way(counters) != 0) std::abort();
-  if (counters[DaemonCounter::kOffloadMemory] != 0) std::abort();
-  if (counters[DaemonCounter::kOffloadPending] != 0) std::abort();
+  must_be_over(counters, lingerer, clients);
 }
 
 }  // namespace

@@ -15,8 +15,7 @@ import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
-from harness.record import (BEGIN, DELIVER, IDLE, LINGER, LINGER_AN_HOUR, WAY_BACK, fill,  # noqa: E402
-                            record)
+from harness.record import BEGIN, DELIVER, IDLE, LINGER, LINGER_AN_HOUR, WAY_BACK, fill, record  # noqa: E402
 
 RST = struct.pack("ii", 1, 0)
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000

@@ -199,58 +199,71 @@ def summary(samples, turns):
     }
 
 
+class Honest:
+    """Honest clients of `httpd`, and a look at `lingerd` again and again, each in a process of its own."""
+
+    def __init__(self, httpd, lingerd, seed):
+        self.samples = []
+        self._stop, self._results = multiprocessing.Event(), multiprocessing.Queue()
+        self._helpers = [multiprocessing.Process(target=honest, args=(httpd.port, seed + i, self._stop, self._results))
+                         for i in range(3)]
+        self._helpers.append(multiprocessing.Process(
+            target=watch, args=(lingerd.stats_path, lingerd.pid, self._stop, self._results)))
+
+    def __enter__(self):
+        for helper in self._helpers:
+            helper.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        for helper in self._helpers:
+            while helper.is_alive():
+                self.collect()
+                helper.join(0.1)
+
+    def collect(self):
+        while not self._results.empty():
+            self.samples.append(self._results.get())
+
+
+def turn(mob, seconds, helpers):
+    """When it began and ended."""
+    begin = time.monotonic()
+    while time.monotonic() < begin + seconds:
+        mob.go_on(min(begin + seconds, time.monotonic() + 1))
+        helpers.collect()
+    mob.end()
+    return begin, time.monotonic()
+
+
 def run(seconds, seed, mpm="prefork"):
     """(what happened while the mob was elsewhere, and here; the last counters; what went wrong)"""
     box = sandbox.Sandbox("hostile")
     directory = box.directory / "mob"
     directory.mkdir()
     directory.chmod(0o777)
-    refused = [r"lingerd: refused ", r"lingerd: can't accept", r"lingerd: at the limit .*more than its share",
-               r"lingerd: user \d+ had more than its share"]
     options = ("--max-time", "20", "--offload-memory", "64M", "--max-connections", str(LIMIT))
     lingerd = box.lingerd(*options)
     decoy = box.lingerd(*options)
     for one in (lingerd, decoy):
-        one.allowed_lines += refused
+        one.allowed_lines += [r"lingerd: (refused |can't accept)",
+                              r"lingerd: (at the limit .*|user \d+ had )more than its share"]
     httpd = box.httpd(mpm, lingerd=lingerd,
                       linger_directives="LingerOffload On\nLingerKeepAlive On\nLingerKeepAliveAfter 0\n")
-    stop, results = multiprocessing.Event(), multiprocessing.Queue()
-    helpers = [multiprocessing.Process(target=honest, args=(httpd.port, seed + i, stop, results))
-               for i in range(3)]
-    helpers.append(multiprocessing.Process(target=watch, args=(lingerd.stats_path, lingerd.pid,
-                                                               stop, results)))
-    samples = []
-    for helper in helpers:
-        helper.start()
-    turns = {id(decoy): [], id(lingerd): []}
+    elsewhere, here = [], []
     pairs = math.ceil(seconds / TURN)
-    try:
+    with Honest(httpd, lingerd, seed) as helpers:
         for number in range(pairs):
-            for at, share in ((decoy, 1 / 3), (lingerd, 2 / 3)):
-                mob = Mob(at, seed + number, directory)
-                begin = time.monotonic()
-                end = begin + seconds * share / pairs
-                while time.monotonic() < end:
-                    mob.go_on(min(end, time.monotonic() + 1))
-                    while not results.empty():
-                        samples.append(results.get())
-                mob.end()
-                turns[id(at)].append((begin, time.monotonic()))
+            elsewhere.append(turn(Mob(decoy, seed + number, directory), seconds / 3 / pairs, helpers))
+            here.append(turn(Mob(lingerd, seed + number, directory), seconds * 2 / 3 / pairs, helpers))
         time.sleep(3)  # offers expire, closers come to their end
-    finally:
-        stop.set()
-        for helper in helpers:
-            while helper.is_alive():
-                while not results.empty():
-                    samples.append(results.get())
-                helper.join(0.1)
-    turns[id(lingerd)].append((turns[id(lingerd)][-1][1], time.monotonic()))
+    here.append((here[-1][1], time.monotonic()))
     counters = lingerd.counters()
-    problems = [] if lingerd.running() else ["lingerd has ended"]
     shutil.rmtree(directory, ignore_errors=True)
-    problems += [line for line in box.close() if line]
-    return (summary(samples, turns[id(decoy)]), summary(samples, turns[id(lingerd)]), counters,
-            problems)
+    problems = [] if lingerd.running() else ["lingerd has ended"]
+    return (summary(helpers.samples, elsewhere), summary(helpers.samples, here), counters,
+            problems + [line for line in box.close() if line])
 
 
 def report(elsewhere, here, counters, problems, seed):

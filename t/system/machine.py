@@ -185,6 +185,8 @@ class Machine:
                  *(["--boot"] if self._systemd else
                    ["--as-pid2", "sh", "-c", f": >{_IS_UP}; exec sleep infinity"])],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console,
+                # Whatever this host has: systemd 258 and later boot with nothing else.
+                env=os.environ | {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
                 preexec_fn=self._become_nspawn)
         self._wait_running()
 
@@ -207,7 +209,8 @@ class Machine:
             raise CannotBoot("systemd doesn't boot: " + self._console_tail()) from None
 
     def _console_tail(self):
-        return " / ".join(self.console.read_text(errors="replace").split("\n")[-4:])
+        said = self.console.read_text(errors="replace").strip()
+        return " / ".join(said.split("\n")[-4:]) or "not a word on its console"
 
     def _find_leader(self):
         """The machine's first process: nspawn's child."""

@@ -63,7 +63,7 @@ def test_first_hand_off_starts_the_daemon(site, mpm):
     with clients.connect(80) as client:
         client.sendall(clients.request("/page"))
         assert clients.split(clients.read_to_fin(client)) == (200, PAGE)
-        # It stays: there is nothing to hand over once a client has closed.
+        # It stays: there is nothing to hand off once a client has closed.
         assert site.wait_pid()
     site.wait_up()
 
@@ -127,7 +127,7 @@ def test_response_arrives_whole(site, mpm):
 
 
 def test_restart_under_load(site, mpm, loaded):
-    """Would catch a restart that costs a client its response, or after which nobody hands over."""
+    """Would catch a restart that costs a client its response, or after which nobody hands off."""
     for _ in range(3):
         pid = site.wait_pid()
         site.machine.run("systemctl", "restart", SERVICE)

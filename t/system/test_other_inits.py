@@ -74,7 +74,7 @@ def test_stop_waits_for_a_client(sysv):
     """lingerd lets what it holds finish: the script must neither give up nor kill it."""
     held = []
 
-    def one_lingers():  # a child of httpd's hands over from its second connection on
+    def one_lingers():  # a child of httpd's hands off from its second connection on
         held.append(clients.late_closer(80)[0])
         return sysv.site.counter("LingerQueue") >= 1
     wait_until(one_lingers, "a lingering socket")

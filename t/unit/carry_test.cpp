@@ -9,6 +9,8 @@
 
 #include "contract/counters.h"
 #include "contract/record.h"
+#include "lingerd/core/delivery.h"
+#include "lingerd/core/drain.h"
 // The last one: it redefines new.
 #include <CppUTest/TestHarness.h>
 
@@ -24,16 +26,21 @@ CarriedState state_of(std::size_t sockets) {
   for (std::size_t i = 0; i < kDaemonCounters; ++i) state.counters.array()[i] = 100 + i;
   for (std::size_t i = 0; i < sockets; ++i) {
     CarriedSocket socket;
-    socket.started_ms = kNowMs - 10 * i;
-    socket.cap_ms = 30'000;
-    socket.idle_wait_ms = 1'250;
-    socket.idle_ms = 5'000;
-    socket.cap_deadline_ms = socket.started_ms + socket.cap_ms;
-    socket.idle_deadline_ms = kNowMs + 1'000;
-    socket.unsent = static_cast<std::uint32_t>(i);
+    socket.linger.started = kNowMs - 10 * i;
+    socket.linger.patience = {.idle_ms = 5'000, .unsent = static_cast<std::uint32_t>(i)};
+    socket.cap = {.deadline = socket.linger.started + 30'000, .duration_ms = 30'000};
+    socket.idle = {.deadline = kNowMs + 1'000, .duration_ms = 1'250};
     state.sockets.push_back(socket);
   }
   return state;
+}
+
+Delivery delivery() {
+  return {.content = {.id = 7, .offset = 1, .left = 100, .memory = 4'096},
+          .idle_ms = 5'000,
+          .cap_ms = 30'000,
+          .window_left = 100,
+          .patience = {.idle_ms = 60'000, .fin = kNoFinYet}};
 }
 
 CarryResult result_of(const std::vector<std::byte>& bytes) {
@@ -99,17 +106,51 @@ TEST(Carry, what_is_cut_off_or_longer_is_garbage) {
 
 TEST(Carry, values_that_no_linger_has_are_garbage) {
   CHECK(result_with([](CarriedSocket&) {}) == CarryResult::kOk);
+  CHECK(result_with([](CarriedSocket& s) { s.delivery = delivery(); }) == CarryResult::kOk);
   constexpr void (*kWrong[])(CarriedSocket&) = {
-      [](CarriedSocket& s) { s.cap_ms = 0; },
-      [](CarriedSocket& s) { s.cap_ms = kMaxDurationMs + 1; },
-      [](CarriedSocket& s) { s.idle_ms = 0; },
-      [](CarriedSocket& s) { s.idle_ms = kMaxDurationMs + 1; },
-      [](CarriedSocket& s) { s.idle_wait_ms = 0; },
-      [](CarriedSocket& s) { s.started_ms = kNowMs + 1; },
-      [](CarriedSocket& s) { s.cap_deadline_ms = kNowMs + kMaxDurationMs + 1; },
-      [](CarriedSocket& s) { s.idle_deadline_ms = kNowMs + kMaxDurationMs + 1; },
-      [](CarriedSocket& s) { s.cap_deadline_ms = s.cap_ms - 1; },
-      [](CarriedSocket& s) { s.idle_deadline_ms = s.idle_wait_ms - 1; },
+      [](CarriedSocket& s) { s.cap.duration_ms = 0; },
+      [](CarriedSocket& s) { s.cap.duration_ms = kMaxDurationMs + 1; },
+      [](CarriedSocket& s) { s.linger.patience.idle_ms = 0; },
+      [](CarriedSocket& s) { s.linger.patience.idle_ms = kMaxDurationMs + 1; },
+      [](CarriedSocket& s) { s.linger.patience.fin = kOnlyFin + 1; },
+      [](CarriedSocket& s) { s.idle.duration_ms = 0; },
+      [](CarriedSocket& s) { s.linger.started = kNowMs + 1; },
+      [](CarriedSocket& s) { s.cap.deadline = kNowMs + kMaxDurationMs + 1; },
+      [](CarriedSocket& s) { s.idle.deadline = kNowMs + kMaxDurationMs + 1; },
+      [](CarriedSocket& s) { s.cap.deadline = s.cap.duration_ms - 1; },
+      [](CarriedSocket& s) { s.idle.deadline = s.idle.duration_ms - 1; },
+      [](CarriedSocket& s) {
+        s.delivery = delivery();
+        s.delivery.idle_ms = 0;
+      },
+      [](CarriedSocket& s) {
+        s.delivery = delivery();
+        s.delivery.cap_ms = kMaxDurationMs + 1;
+      },
+      [](CarriedSocket& s) {
+        s.delivery = delivery();
+        s.delivery.patience.idle_ms = 0;
+      },
+      [](CarriedSocket& s) {
+        s.delivery = delivery();
+        s.delivery.patience.fin = kOnlyFin + 1;
+      },
+      [](CarriedSocket& s) {
+        s.delivery = delivery();
+        s.delivery.content.left = kMaxContent + 1;
+      },
+      [](CarriedSocket& s) {
+        s.delivery = delivery();
+        s.delivery.content.offset = kMaxContent + 1;
+      },
+      [](CarriedSocket& s) {
+        s.delivery = delivery();
+        s.delivery.content.memory = kMaxContent + 1;
+      },
+      [](CarriedSocket& s) {
+        s.delivery = delivery();
+        s.delivery.window_left = 0;
+      },
   };
   for (const auto& change : kWrong) CHECK(result_with(change) == CarryResult::kGarbage);
 }

@@ -2,6 +2,7 @@
 #include "contract/counters.h"
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <string>
 #include <string_view>
@@ -188,5 +189,25 @@ TEST(Invariant, is_not_about_the_other_counters) {
                                     kDrainedBytes, kRescued, kWorkerMillisFreed, kUptimeSeconds}) {
     counters[other] = 1;
   }
+  CHECK(adds_up(counters));
+}
+
+// What adds up and what pages list follows from the groups: each way that a linger ends belongs to
+// one, and nothing else does.
+TEST(Counters, of_a_group_are_the_ways_in_which_something_ends) {
+  using enum DaemonCounter;
+  constexpr auto kLingers = counters_in<CounterGroup::kLingerEnds>();
+  CHECK(
+      (kLingers == std::array{kClosedByClient, kClosedByReset, kClosedIdle, kClosedCap, kEvicted}));
+  constexpr auto kDeliveries = counters_in<CounterGroup::kDeliveryEnds>();
+  CHECK((kDeliveries == std::array{kDelivered, kDeliveryAborted, kDeliveryTimedOut}));
+  constexpr auto kStays = counters_in<CounterGroup::kStayEnds>();
+  CHECK((kStays == std::array{kReturned, kParkExpired, kParkClosedByClient, kReturnFailed}));
+  for (const CounterInfo& info : kModuleCounterInfo) CHECK(info.group == CounterGroup::kNone);
+  DaemonCounters counters;
+  for (const DaemonCounter each : kLingers) counters[each] = 7;
+  counters[kTotal] = 36;
+  CHECK_FALSE(adds_up(counters));
+  counters[kQueue] = 1;
   CHECK(adds_up(counters));
 }

@@ -44,7 +44,7 @@ TEST(Patience, ends_after_a_whole_period_in_which_nothing_moved) {
   CHECK(judge_silence(patience, 300'000) == IdleVerdict::kGiveUp);
 }
 
-TEST(Patience, begins_anew_when_something_moved) {
+TEST(Patience, begins_again_when_something_moved) {
   Patience patience{.idle_ms = 4'000, .unsent = 300'000};
   for (int i = 0; i < 3; ++i) CHECK(judge_silence(patience, 300'000) == IdleVerdict::kWait);
   CHECK(judge_silence(patience, 299'999) == IdleVerdict::kWait);
@@ -52,7 +52,7 @@ TEST(Patience, begins_anew_when_something_moved) {
   CHECK(judge_silence(patience, 299'999) == IdleVerdict::kGiveUp);
 }
 
-TEST(Patience, begins_anew_when_the_client_sent_something) {
+TEST(Patience, begins_again_when_the_client_sent_something) {
   Patience patience{.idle_ms = 4'000, .unsent = 300'000};
   for (int i = 0; i < 3; ++i) CHECK(judge_silence(patience, 300'000) == IdleVerdict::kWait);
   note_bytes(patience);

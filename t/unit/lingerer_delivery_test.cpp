@@ -299,7 +299,7 @@ TEST(LingererDelivery, goes_on_in_the_next_lingerd) {
   LONGS_EQUAL(1, count(kClosedIdle));
 }
 
-TEST(LingererDelivery, whose_stall_had_begun_doesnt_begin_anew) {
+TEST(LingererDelivery, whose_stall_had_begun_doesnt_begin_again) {
   arrive_with(7, 1'000, 0);
   hand_over(7'000);
   expire(kStall - 1);
@@ -329,7 +329,7 @@ TEST(LingererDelivery, whose_content_got_lost_ends_and_is_counted) {
   hand_over(10, [&](std::vector<Lingerer::Carried>& state) {
     state.erase(state.begin());  // the socket of one,
     sockets.close(7, false);
-    state[0].state.content_left = 0;  // the content of the other
+    state[0].state.delivery.content.left = 0;  // the content of the other
     sockets.close_content(107);
     sockets.close_content(108);
   });

@@ -274,7 +274,7 @@ void Model::arrive() {
   socket.fin = pick(4) == 0;
   socket.reset = pick(16) == 0;
   // Lists are sorted: a socket that started late, but came early, keeps the others of its list
-  // back. Who is evicted for this one goes first, so its deadline counts no more.
+  // back. The one evicted for this one goes first, so its deadline counts no more.
   kernel_.open.emplace(id, socket);
   arriving_ = id;
   arriving_user_ = socket.user;
@@ -380,14 +380,14 @@ void Model::restart() {
   CarriedState left;
   left.counters = counters_;
   std::vector<SocketId> ids;
-  for (const auto& [id, socket, content] : lingerer_->carry_out()) {
+  for (const auto& [id, socket] : lingerer_->carry_out()) {
     ids.push_back(id);
     left.sockets.push_back(socket);
   }
   CarriedState state;
   expect(decode(encode(left), now_ms_, state) == CarryResult::kOk, "the state came back wrong");
   std::vector<Lingerer::Carried> sockets;
-  for (std::size_t i = 0; i < ids.size(); ++i) sockets.push_back({ids[i], state.sockets[i], 0});
+  for (std::size_t i = 0; i < ids.size(); ++i) sockets.push_back({ids[i], state.sockets[i]});
   for (auto& [id, socket] : kernel_.open) socket.watched = false;
   kernel_.watched = 0;
   kernel_.restarting = true;
@@ -485,7 +485,8 @@ void Model::check_given_up(SocketId id, Socket socket, DaemonCounter how) const 
   }
 }
 
-// Its user had as much as any other when it had to go, who has arrived included; now one fewer.
+// Its user had as much as any other when it had to go, the one that has arrived included; now one
+// fewer.
 void Model::check_holds_most(const Socket& socket) const {
   std::map<Shares::User, std::size_t> held;
   if (arriving_ && !kernel_.open.contains(*arriving_)) ++held[arriving_user_];

@@ -168,7 +168,7 @@ TEST(Lingerer, ends_a_silent_client_after_its_idle_time) {
   LONGS_EQUAL(kIdle, count(kWorkerMillisFreed));
 }
 
-TEST(Lingerer, each_byte_begins_the_idle_time_anew_but_not_the_cap) {
+TEST(Lingerer, each_byte_begins_the_idle_time_again_but_not_the_cap) {
   arrive(7, 0);
   for (std::uint64_t ms = 1'000; ms < kCap; ms += 1'000) {
     sockets.sends(7, 1);

@@ -82,7 +82,7 @@ TEST(Backoff, doubles_up_to_a_second) {
   }
 }
 
-TEST(Backoff, begins_anew_after_a_success) {
+TEST(Backoff, begins_again_after_a_success) {
   Backoff backoff;
   for (int i = 0; i < 9; ++i) backoff.failed(0);
   backoff.reset();

@@ -84,7 +84,7 @@ class World final : public ParkOps {
     client.armed = generation;
     return true;
   }
-  // Who is seen to have a request tries at once, or joins the line if there is one.
+  // One that is seen to have a request tries at once, or joins the line if there is one.
   Peek peek(SocketId id, bool) override {
     Client& client = at(id, "peek");
     if (client.asks() && !client.returning_ms && first_in_line(client.address)) line_up(client);
@@ -101,7 +101,7 @@ class World final : public ParkOps {
       trouble = "came back as somebody else";
     }
     const std::optional<SocketId> first = first_in_line(to);
-    if (first && *first != id) trouble = "overtook who has waited for longer";
+    if (first && *first != id) trouble = "overtook one that has waited for longer";
     Line& line = lines[to];
     line.tried_ms = now_ms_;
     switch (ways[to]) {
@@ -162,7 +162,7 @@ class World final : public ParkOps {
   }
 
   // In another lingerd: it knows since when each waits, and nothing of the lines.
-  void start_anew() {
+  void start_again() {
     std::vector<std::pair<std::uint64_t, SocketId>> waiting;
     for (auto& [id, client] : open) {
       client.armed = 0;
@@ -464,7 +464,7 @@ void Model::restart() {
   }
   stale_.clear();
   world_.seen.clear();
-  world_.start_anew();
+  world_.start_again();
   counters_ = state.counters;
   capacity_.emplace(counters_, kNoLimit);
   parked_.emplace(world_, *capacity_, counters_);
@@ -553,7 +553,7 @@ void Model::expect_last(const Client& client) const {
   for (const auto& [other, one] : world_.open) {
     expect(one.user != client.user || one.address != client.address || !one.returning_ms ||
                one.place < client.place,
-           "who has waited for longer had to go");
+           "one that has waited for longer had to go");
   }
 }
 

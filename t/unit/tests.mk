@@ -16,6 +16,7 @@ LINKS_carry_test := lingerd/core/carry
 LINKS_parcel_test := lingerd/succession/parcel base/fd_passing
 LINKS_deadlines_test := lingerd/core/deadlines
 LINKS_shares_test := lingerd/core/shares
+LINKS_errand_test := base/errand
 LINKS_capacity_test := lingerd/core/capacity lingerd/core/shares
 LINKS_drain_test :=
 LINKS_delivery_test := lingerd/core/delivery
@@ -34,7 +35,8 @@ LINKS_return_tag_test := mod_linger/keepalive/return_tag
 # The one that needs APR: its SipHash.
 LIBS_return_tag_test = $(shell apu-1-config --link-ld)
 LINKS_return_listener_test := mod_linger/keepalive/listener_socket base/unix_socket
-LINKS_sender_test := mod_linger/offload/rest_bytes mod_linger/offload/rest mod_linger/offload/sender
+LINKS_content_test := contract/content
+LINKS_sender_test := contract/content mod_linger/offload/rest_bytes mod_linger/offload/rest mod_linger/offload/sender
 LINKS_file_systems_test := lingerd/io/file_systems
 
 TLS_LAYER := $(addprefix mod_linger_tls/layer/,handshake_messages hkdf protection record_parser state suite)

@@ -79,7 +79,7 @@ class Connection {
   [[nodiscard]] bool may_ask_again(const Options& options) const;
   [[nodiscard]] bool all_sent() const { return all_sent_; }
 
-  // Belongs to the load: who waits for this client, and which of its timers still counts.
+  // Belongs to the load: what waits for this client, and which of its timers still counts.
   std::optional<unsigned> slot;
   std::uint32_t timer_serial = 0;
   bool watched = false;  // known to epoll

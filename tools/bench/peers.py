@@ -5,7 +5,8 @@ import resource
 import time
 
 from ablinger import run_load
-from servers import Httpd, Nginx, cpu_seconds, document_root, places
+from accounts import cpu_seconds
+from servers import Httpd, Nginx, document_root, places
 
 WORKERS = 50
 CLIENTS = 200

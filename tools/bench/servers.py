@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The peers: private httpds and nginxes on loopback, shaped for measuring (one listener, a fixed
-number of workers, no access log), and what the kernel says of their time and memory."""
+number of workers, no access log)."""
 import os
 import pathlib
 import shutil
@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "t/integration"))
@@ -294,35 +293,3 @@ class Peers:
         server = self.add(PrivateLingerd(self.directory, *arguments, name=name, start=False))
         server.start()
         return server
-
-
-def cpu_seconds(pids):
-    """Processor time, user and system, of all threads of these processes: the scheduler's own
-    account in ns, where utime and stime count ticks."""
-    total = 0
-    for pid in pids:
-        for task in pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat"):
-            total += int(task.read_text().split()[0])
-    return total / 1e9
-
-
-def memory_bytes(pids):
-    """Anonymous memory of these processes, what they share counted once."""
-    total = 0
-    for pid in pids:
-        for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss_Anon:"):
-                total += int(line.split()[1]) * 1024
-    return total
-
-
-def wake_ups(pid):
-    """How often a process has gone to sleep by itself."""
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("voluntary_ctxt_switches:"):
-            return int(line.split()[1])
-    raise RuntimeError(f"no context switches for {pid}")
-
-
-def sleep_until(moment):
-    time.sleep(max(0.0, moment - time.monotonic()))

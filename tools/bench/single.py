@@ -12,9 +12,10 @@ import time
 
 import kernel_trace
 from ablinger import Load, run_load
+from accounts import cpu_seconds, memory_bytes, wake_ups
 from peers import TITLES, measure, most_late_sockets
 from rows import meets, spread
-from servers import cpu_seconds, memory_bytes, wait_until, wake_ups
+from servers import wait_until
 
 GIGABYTE = 10**9
 LONG = "LingerTimeout 300\nLingerTime 600"  # nobody is to be timed out in the middle

@@ -17,8 +17,9 @@ import sys
 import time
 
 from ablinger import Load
-from servers import (ABLINGER, Httpd, Peers, document_root, free_port, interrupt_on_signals,
-                     memory_bytes, places, wait_until)
+from accounts import descriptors, memory_bytes, memory_of_those_left
+from servers import (ABLINGER, Httpd, Peers, document_root, free_port, interrupt_on_signals, places,
+                     wait_until)
 
 WORKERS = 50
 QUEUE = 278  # hand-offs of a child, at least, that wait for a lingerd that is stopped
@@ -83,19 +84,6 @@ Listen 127.0.0.1:{status_port}
   Linger Off
 </VirtualHost>
 """
-
-
-def memory_of_those_left(pids):
-    """A graceful restart ends children while one looks."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            total += memory_bytes([pid])
-    return total
-
-
-def descriptors(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 class Soak:

@@ -121,8 +121,8 @@ def test_a_log_that_nobody_reads(sandbox):
                 os.write(its, b"x" * 4096)
         except BlockingIOError:
             os.set_blocking(its, True)  # for lingerd, which shares it
-        for _ in range(3):
-            os.kill(process.pid, signal.SIGHUP)
+        for order in (signal.SIGHUP, signal.SIGUSR1, signal.SIGHUP):  # SIGUSR1: a line at once
+            os.kill(process.pid, order)
             with Child(path) as child:
                 child.greeting()
                 client = child.lingering_client()

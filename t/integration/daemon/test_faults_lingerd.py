@@ -159,7 +159,7 @@ def test_stopped_for_longer_than_every_deadline(sandbox):
         for client in sending:
             client.sendall(b"on time")
         wait_equal(lambda: lingerd.counters()["LingerDrainedBytes"], 4 * 450 + 7 * 400, "bytes")
-        wait_equal(lambda: lingerd.counters()["LingerClosedIdle"], 650, "all who fell silent")
+        wait_equal(lambda: lingerd.counters()["LingerClosedIdle"], 650, "all that fell silent")
         assert lingerd.queue() == 50
         for client in silent + sending + over:
             assert client.recv(1) == b""  # FIN, no RST
@@ -209,7 +209,7 @@ def test_out_of_descriptors(sandbox):
             assert child.greeting() == WELCOME
             child.lingering_client().close()
         wait_equal(lambda: lingerd.counters()["LingerTotal"], before["LingerTotal"] + 10,
-                   "hand-offs of those who had to wait")
+                   "hand-offs of those that had to wait")
         for child in waiting:
             child.socket.close()
         assert len(lingerd.log.matching(ACCEPT)) <= 2, lingerd.log.tail()
@@ -247,7 +247,7 @@ def rules_fixture(page):
 
 def _new_children(lingerd, count, clients):
     """Children that come while something fails, as httpd's do: one that isn't greeted tries again.
-    Each hands over; the clients' ends go to `clients`."""
+    Each hands off; the clients' ends go to `clients`."""
     for _ in range(count):
         for _ in range(100):
             with Child(lingerd.socket_path) as child:
@@ -265,9 +265,9 @@ def _new_children(lingerd, count, clients):
     (call, "ENOBUFS" if call == "recv" and error == "EMFILE" else error)
     for call in CALLS for error in ("EMFILE", "ENOMEM")])
 def test_a_call_fails(injected, rules, call, error):
-    """The next call, and some after it, while children come and hand over. Would catch an exit, a
+    """The next call, and some after it, while children come and hand off. Would catch an exit, a
     socket that is neither counted nor closed, a peer that is left without a greeting, and a
-    bystander who suffers."""
+    bystander that suffers."""
     lingerd = injected
     lingerd.allowed_lines += INJECTED
     before = lingerd.counters()
@@ -323,7 +323,7 @@ def test_the_listener_rests_while_nothing_can_be_accepted(injected, rules):
 
 
 def test_a_childs_last_word(injected, rules):
-    """A child hands over and exits just when lingerd has been told that there is something to read.
+    """A child hands off and exits just when lingerd has been told that there is something to read.
     Would catch the end of its connection counted as records that it never sent."""
     before = injected.counters()
     with Child(injected.socket_path) as child:

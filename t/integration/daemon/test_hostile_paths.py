@@ -19,7 +19,7 @@ pytestmark = needs_root
 OWNER = 4711
 NAMES = ("lingerd.sock", "lingerd.sock.stats", "lingerd.sock.stats.new", "lingerd.pid")
 SECRET = "root's own"
-# Each comes so late that whoever waits for its path has put something else there.
+# Each comes so late that the one that waits for its path has put something else there.
 LATE = ("bind", "open", "chmod", "chown", "fchownat", "listen", "posix_fallocate", "rename", "unlink")
 
 # Whatever appears under the name that isn't the link is replaced by it, and says so once.

@@ -19,8 +19,8 @@ import pytest
 
 from harness import places, stats
 from harness.bystander import Bystander
-from harness.record import (DENIED, FULL, LINGER_AN_HOUR, WELCOME, Child, clinging_socket, full_pair,
-                            record, tcp_pair, welcomed)
+from harness.record import (BEGIN, DELIVER, DENIED, FULL, IDLE, LINGER, LINGER_AN_HOUR, WAY_BACK, WELCOME,
+                            Child, clinging_socket, full_pair, record, tcp_pair, welcomed)
 from harness.users import as_user, needs_root
 from harness.waiting import wait_equal, wait_until
 
@@ -131,8 +131,17 @@ def test_random_records(lingerd, bystander):
 
 # ---- Descriptors ----
 
-@pytest.mark.parametrize("count", [0, 2, 3, 64, 253])
-def test_number_of_descriptors(lingerd, bystander, count):
+_OFFER = {"kind": DELIVER, "stall_ms": 60_000, "length": 1}
+
+
+@pytest.mark.parametrize("fields, count", [
+    *[({"kind": LINGER}, count) for count in (0, 2, 3, 64, 253)],
+    *[(_OFFER, count) for count in (0, 1, 3)],
+    ({"kind": IDLE, "stall_ms": 60_000}, 0),
+    *[({"kind": WAY_BACK}, count) for count in (0, 2, 3)],
+    *[({"kind": BEGIN}, count) for count in (1, 2)],
+])
+def test_number_of_descriptors(lingerd, bystander, fields, count):
     """Would catch descriptors that pile up, and a record whose second socket lingers instead."""
     before = lingerd.counters()
     with contextlib.ExitStack() as stack, welcomed(lingerd) as child:
@@ -140,7 +149,7 @@ def test_number_of_descriptors(lingerd, bystander, count):
         clients = [stack.enter_context(client) for client, _ in pairs]
         servers = [server for _, server in pairs]
         for _ in range(20):
-            child.send(record(), [servers[i % len(servers)] for i in range(count)])
+            child.send(record(**fields), [servers[i % len(servers)] for i in range(count)])
         for server in servers:
             server.close()
         wait_equal(lambda: rejected(lingerd), before["LingerRejected"] + 20, "refusals")
@@ -477,7 +486,7 @@ def test_ten_thousand_connections(lingerd, bystander):
         assert welcome + verdicts.count(FULL) == 10_000
         assert 100 < welcome < 10_000
         assert len(lingerd.fds()) <= held + welcome + 5
-        # Who is in stays in, and never sends nor reads; who isn't is told, counted and logged.
+        # A peer that is in stays in, and never sends nor reads; one that isn't is told, counted and logged.
         wait_equal(lambda: rejected(lingerd) - before["LingerRejected"], 10_000 - welcome, "refusals")
         assert 1 <= len(lingerd.log.matching(REFUSED + "a connection", mark)) <= 3
         assert SANITIZED or memory(lingerd.pid) - grown < 4 << 20
@@ -508,7 +517,7 @@ def test_they_come_and_go(lingerd, bystander):
     assert rejected(lingerd) == before["LingerRejected"], lingerd.log.since(mark)
 
 
-# ---- Who may ----
+# ---- Which users may ----
 
 @needs_root
 def test_allow_user(sandbox):
@@ -565,6 +574,6 @@ def test_allow_user_changed_while_running(sandbox):
         config.write_text("allow-user = nobody\n")
         lingerd.hang_up()
         assert child.socket.recv(1) == b"", "parted with"
-        wait_until(lambda: lingerd.queue() == 1, "what it had handed over lingers on")
+        wait_until(lambda: lingerd.queue() == 1, "what it had handed off lingers on")
         client.close()
         wait_until(lambda: lingerd.counters()["LingerClosedByClient"] == 1, "to its end")

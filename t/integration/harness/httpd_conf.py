@@ -64,15 +64,8 @@ def php_module():
     return f'LoadModule php_module "{found[-1]}"\n' if found else None
 
 
-def render(directory, mpm, ports, *, socket_path=None, linger_directives="", workers=4,
-           processes=1, modules=(), config="", log_level="notice", keepalive=True,
-           status_off="Linger Off", loads_before=""):
-    """`ports` maps names to numbers; @name@ in `config` becomes the number, @dir@ the directory.
-    `socket_path` None leaves mod_linger out; `loads_before` are LoadModule lines before its own."""
-    loads = _load(f"mpm_{mpm}") + "".join(_load(m) for m in dict.fromkeys(_ALWAYS + tuple(modules)))
-    linger = _linger(mpm, socket_path, linger_directives) if socket_path else ""
-    text = f"""\
-{loads}{loads_before}{linger}
+_TEMPLATE = """\
+{loads}{linger}
 ServerRoot "@dir@"
 ServerName localhost
 PidFile run/httpd.pid
@@ -80,9 +73,9 @@ DefaultRuntimeDir run
 Mutex file:run default
 ErrorLog logs/error.log
 LogLevel {log_level}
-{_user()}{_mpm(mpm, workers, processes)}
-{_dumpable()}Timeout 20
-KeepAlive {"On" if keepalive else "Off"}
+{user}{mpm}
+{dumpable}Timeout 20
+KeepAlive {keepalive}
 KeepAliveTimeout 5
 # The kernel takes a whole large response, so that httpd is through long before a slow client is.
 SendBufferSize 1048576
@@ -91,7 +84,7 @@ Listen 127.0.0.1:@main@
 Listen 127.0.0.1:@status@
 DocumentRoot "@dir@/www"
 TypesConfig /dev/null
-LogFormat "{ACCESS_FORMAT}" full
+LogFormat "{access_format}" full
 CustomLog logs/access.log full
 <Directory "@dir@/www">
   Require all granted
@@ -100,7 +93,7 @@ CustomLog logs/access.log full
 # A server of its own, so that looking at the counters hands nothing over.
 <VirtualHost 127.0.0.1:@status@>
   ServerName localhost
-  {status_off if socket_path else ""}
+  {status_off}
   KeepAlive Off
   CustomLog logs/status.log full
   <Location /server-status>
@@ -109,6 +102,19 @@ CustomLog logs/access.log full
   </Location>
 </VirtualHost>
 """
+
+
+def render(directory, mpm, ports, *, socket_path=None, linger_directives="", workers=4,
+           processes=1, modules=(), config="", log_level="notice", keepalive=True,
+           status_off="Linger Off", loads_before=""):
+    """`ports` maps names to numbers; @name@ in `config` becomes the number, @dir@ the directory.
+    `socket_path` None leaves mod_linger out; `loads_before` are LoadModule lines before its own."""
+    loads = _load(f"mpm_{mpm}") + "".join(_load(m) for m in dict.fromkeys(_ALWAYS + tuple(modules)))
+    linger = _linger(mpm, socket_path, linger_directives) if socket_path else ""
+    text = _TEMPLATE.format(
+        loads=loads + loads_before, linger=linger, log_level=log_level, user=_user(),
+        mpm=_mpm(mpm, workers, processes), dumpable=_dumpable(), keepalive="On" if keepalive else "Off",
+        access_format=ACCESS_FORMAT, config=config, status_off=status_off if socket_path else "")
     for name, number in ports.items():
         text = text.replace(f"@{name}@", str(number))
     return text.replace("@dir@", str(directory))

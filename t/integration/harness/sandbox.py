@@ -26,7 +26,7 @@ def settle(httpd):
 
 
 def wait_halves_agree(httpd, lingerd):
-    """Waits until lingerd has got all that httpd has handed over: either counts when it is through."""
+    """Waits until lingerd has got all that httpd has handed off: either counts when it is through."""
     seen = {}
 
     def agree():

@@ -66,7 +66,9 @@ class Systemd:
         high = [os.dup(fd) for fd in fds]
         # LISTEN_PID is the process's own, known only after the fork: a shell sets it and becomes
         # lingerd.
+        # No second copies: they would keep a parcel, and what is in flight in it.
         redirects = " ".join(f"{3 + i}<&{fd}" for i, fd in enumerate(high))
+        redirects += "".join(f" {fd}<&-" for fd in high if fd >= 3 + len(high))
         process = subprocess.Popen(
             ["bash", "-c", f"export LISTEN_PID=$$; exec \"$@\" {redirects}", "bash",
              *wrapper, str(places.LINGERD), *arguments], env=env, pass_fds=high, stdin=subprocess.DEVNULL, stdout=log,

@@ -63,7 +63,7 @@ def test_who_asks_and_asks_stays_with_his_worker(sandbox, mpm):
 
 @pytest.mark.parametrize("seconds, parked", [(3600, True), (3601, False)])
 def test_lingerd_keeps_nobody_for_more_than_an_hour(sandbox, mpm, seconds, parked):
-    """Who has been promised more stays with httpd. Would catch a record that lingerd refuses, and with it
+    """A client that has been promised more stays with httpd. Would catch a record that lingerd refuses, and with it
     the client, or one that it cuts."""
     httpd, lingerd = keepalive.site(sandbox, mpm, config=f"KeepAliveTimeout {seconds}\n")
     with KeepAlive(httpd.port) as connection:
@@ -130,7 +130,7 @@ def test_expires_after_keep_alive_timeout(sandbox, mpm):
 @pytest.mark.parametrize("keep_alive, timeout", [(2, 60), (60, 2)])
 @pytest.mark.parametrize("begins", [b"G", b"\r\nGET / HT"])
 def test_half_a_line_has_the_shorter_timeout(sandbox, mpm, keep_alive, timeout, begins):
-    """KeepAliveTimeout, as in stock prefork, or Timeout, as in stock event: who sends the beginning of
+    """KeepAliveTimeout, as in stock prefork, or Timeout, as in stock event: a client that sends the beginning of
     a request line only holds a worker no longer than with either."""
     httpd, lingerd = keepalive.site(
         sandbox, mpm, config=f"KeepAliveTimeout {keep_alive}\nTimeout {timeout}\n")
@@ -286,7 +286,7 @@ def test_tls_is_not_parked(sandbox, mpm):
 
 
 def test_proxy_protocol_is_not_parked(sandbox, mpm):
-    """mod_remoteip: the client is not who the socket says."""
+    """mod_remoteip: the client has another address than the socket says."""
     httpd, lingerd = keepalive.site(sandbox, mpm, modules=("remoteip",), ports=("plain",), config="""
 Listen 127.0.0.1:@plain@
 <VirtualHost 127.0.0.1:@plain@>

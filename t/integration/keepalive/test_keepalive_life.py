@@ -342,7 +342,7 @@ def test_strangers_at_the_listener(sandbox, mpm, sends):
 
 def test_a_child_ends_beside_a_return(sandbox):
     """Told to end at once, worker's child closes the sockets of its workers, one of which is just
-    looking who has come. Would catch lingerd taken for a stranger."""
+    looking what has come. Would catch lingerd taken for a stranger."""
     rules = inject.Rules(sandbox.directory)
     lingerd = sandbox.lingerd()
     httpd = inject.httpd(sandbox, rules.environment(), "worker", lingerd=lingerd,
@@ -350,7 +350,7 @@ def test_a_child_ends_beside_a_return(sandbox):
     connection, = _parked(httpd, lingerd, 1)
     looking = rules.delay("getsockopt", 700, count=1)
     connection.send()
-    wait_until(lambda: looking.applied > 0, "a worker looks who it is")
+    wait_until(lambda: looking.applied > 0, "a worker looks what it is")
     httpd.restart()
     assert httpd.status()["LingerReturnsRefused"] == 0
     connection.socket.close()

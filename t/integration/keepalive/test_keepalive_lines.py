@@ -23,7 +23,7 @@ def _processor_seconds(pid):
 @pytest.mark.parametrize("count", [1_200, 2_000])
 def test_everybody_is_answered_by_an_httpd_at_full_speed(sandbox, count):
     """400 a second, with a listen queue of 511; each asks again when it has its answer. Would catch
-    newcomers that overtake those who wait, and connections that are closed while others get through."""
+    newcomers that overtake those that wait, and connections that are closed while others get through."""
     lingerd = sandbox.lingerd()
     with record.Child(lingerd.socket_path) as child, \
             StandIn(sandbox.directory, rate=400, child=child) as httpd:

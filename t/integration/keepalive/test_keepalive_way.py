@@ -66,7 +66,7 @@ def test_where_the_way_back_is_forbidden_nobody_is_parked(sandbox, mpm):
 
 @pytest.mark.parametrize("mpm", PARKING)
 def test_a_way_back_that_is_forbidden_later(sandbox, mpm):
-    """Who waits then can't come back; from then on nobody is parked. Would catch a lingerd that tries
+    """A connection that waits then can't come back; from then on nobody is parked. Would catch a lingerd that tries
     for ten seconds, says nothing, and takes more."""
     httpd, lingerd = _site(sandbox, mpm)
     httpd.allowed_lines.append(NO_EFFECT)

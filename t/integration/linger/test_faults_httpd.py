@@ -53,7 +53,7 @@ def wait_hand_offs_resume(httpd):
 
 
 def fill_the_queue(httpd, before):
-    """Hands over, one after the other, until one is left to Apache."""
+    """Hands off, one after the other, until one is left to Apache."""
     def one_more_is_left_to_apache():
         client, status, body = clients.late_closer(httpd.port)
         with client:  # until it is decided
@@ -181,7 +181,7 @@ def test_the_client_is_gone_already(site, call, error):
 
 
 def test_no_descriptor_when_the_children_start(site):
-    """Would catch a child that never hands over because its first socket() failed."""
+    """Would catch a child that never hands off because its first socket() failed."""
     httpd, _, rules = site
     httpd.allowed_lines.append(NOTED)
     rule = rules.fail("socket", "EMFILE")
@@ -286,7 +286,7 @@ def test_out_of_descriptors(sandbox):
     wait_hand_offs_resume(httpd)
     child, = httpd.children()
     lingerd.restart()
-    before = httpd.status()  # finds lingerd gone, and doesn't hand over itself
+    before = httpd.status()  # finds lingerd gone, and doesn't hand off itself
     # The connection of that look is closed when the child has seen its client's end.
     idle = min(lowest_free(child) for _ in range(50) if not time.sleep(0.01))
     with only_descriptors(child, idle + 1):

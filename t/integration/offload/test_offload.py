@@ -155,7 +155,7 @@ def test_half_closed_client(site, offloads):
 
 
 def test_quick_clients_cost_nothing(site, none):
-    """Who takes the response as it comes has no part in it."""
+    """A client that takes the response as it comes has no part in it."""
     httpd, _ = site
     for _ in range(20):
         assert clients.fetch(httpd.port) == (200, content("hello.txt"))

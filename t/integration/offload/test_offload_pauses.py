@@ -20,11 +20,12 @@ def site(mpm, module_sandbox):
     ports = {}
     perl, php = gates.perl_config(), gates.php_config() if mpm == "prefork" else None
 
-    class Anywhere:
-        path = module_sandbox.directory / "httpd1" / "run" / "gate"
+    class Later:
+        """The gate, for backends that are there before httpd has its directory."""
+        path = None
 
-    with gates.http_backend(Anywhere, WHOLE) as ports["http"], \
-            gates.fcgi_backend(Anywhere, WHOLE) as ports["fcgi"]:
+    with gates.http_backend(Later, WHOLE) as ports["http"], \
+            gates.fcgi_backend(Later, WHOLE) as ports["fcgi"]:
         config = f"""
 ProxyTimeout 60
 ProxyPass /http http://127.0.0.1:{ports["http"]}/
@@ -33,7 +34,9 @@ ProxyPass /flushed fcgi://localhost:{ports["fcgi"]}/ flushpackets=on
 {perl or ""}{php or ""}"""
         httpd, lingerd = offload.site(module_sandbox, mpm, workers=6, modules=MODULES, config=config,
                                       prepare=gates.write_handlers)
-        yield httpd, lingerd, gates.Gate(httpd)
+        gate = gates.Gate(httpd)
+        Later.path = gate.path
+        yield httpd, lingerd, gate
         wait_over(lingerd)
 
 

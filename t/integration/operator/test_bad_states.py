@@ -64,7 +64,7 @@ def _greet_like_the_next_version(listener):
 
 
 def test_daemon_of_another_record_version(mpm, sandbox):
-    """Told by the module; nothing is handed over to be misread."""
+    """Told by the module; nothing is handed off to be misread."""
     path = sandbox.directory / "next.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(str(path))

@@ -85,6 +85,26 @@ lingerd::Handoff handoff(std::uint64_t now) {
           .handed_off_ns = now};
 }
 
+// One comes, some other one goes, whichever its place in the queue. Nanoseconds each.
+template <typename Arrive>
+double live(lingerd::Lingerer& lingerer, PretendedSockets& sockets, std::uint32_t queue,
+            std::uint64_t& now, Arrive arrive) {
+  std::minstd_rand random(1);
+  std::vector<SocketId> leaving(kBatch);
+  const auto begin = std::chrono::steady_clock::now();
+  for (std::uint64_t life = 0; life < kLives; life += kBatch) {
+    for (SocketId& id : leaving) id = static_cast<SocketId>(random() % queue);
+    for (const SocketId id : leaving) {
+      sockets.close_by_client(id);
+      lingerer.ready(id, sockets.generation(id), now);
+    }
+    while (lingerer.size() < queue) arrive();
+    lingerer.settle(now += 100'000);
+    lingerer.expire(now, 1000);
+  }
+  return nanoseconds_since(begin) / kLives;
+}
+
 void run(std::uint32_t queue) {
   PretendedSockets sockets(queue + kBatch);
   lingerd::DaemonCounters counters;
@@ -104,21 +124,7 @@ void run(std::uint32_t queue) {
   lingerer.settle(now);
   const double bytes = static_cast<double>(resident_bytes() - before) / queue;
 
-  // Lives: one comes, some other one goes, whichever its place in the queue.
-  std::minstd_rand random(1);
-  std::vector<SocketId> leaving(kBatch);
-  const auto begin = std::chrono::steady_clock::now();
-  for (std::uint64_t life = 0; life < kLives; life += kBatch) {
-    for (SocketId& id : leaving) id = static_cast<SocketId>(random() % queue);
-    for (const SocketId id : leaving) {
-      sockets.close_by_client(id);
-      lingerer.ready(id, sockets.generation(id), now);
-    }
-    while (lingerer.size() < queue) arrive();
-    lingerer.settle(now += 100'000);
-    lingerer.expire(now, 1000);
-  }
-  const double each = nanoseconds_since(begin) / kLives;
+  const double each = live(lingerer, sockets, queue, now, arrive);
 
   // All of them silent: every deadline at once.
   const auto silent = std::chrono::steady_clock::now();
