@@ -174,7 +174,7 @@ asan-unit:
 SANITIZED_SOAK = SOAK_CONNECTIONS=$(or $(SOAK_CONNECTIONS),10000) SOAK_RATE=500 \
     LINGERD="$(CURDIR)/build/$(1)/lingerd" $(PYTHON) tools/bench/soak.py
 asan: all asan-unit build/ablinger ## Unit tests, lingerd and the module inside httpd under ASan and UBSan
-	@$(MAKE) VARIANT=asan build/asan/lingerd build/asan/mod_linger.so
+	@$(MAKE) VARIANT=asan build/asan/lingerd build/asan/mod_linger.so build/asan/mod_linger_tls.so
 	@$(call RUN_PYTEST,LINGERD="$(CURDIR)/build/asan/lingerd" MOD_LINGER="$(CURDIR)/build/asan/mod_linger.so")
 	@$(call SANITIZED_SOAK,asan)
 tsan: all build/ablinger ## Unit tests and lingerd under ThreadSanitizer, integration tests against that lingerd

@@ -71,13 +71,22 @@ apr_status_t keep_session(void* data) {
   return APR_SUCCESS;
 }
 
+// mod_ssl frees its object before the connection's pool goes or after, and on some errors long
+// before; whichever it is, nobody asks it any more.
+void note_freed(void*, void* ours, CRYPTO_EX_DATA*, int, long, void*) noexcept {
+  if (ours != nullptr) static_cast<Connection*>(ours)->ssl = nullptr;
+}
+
 Connection& make_connection(conn_rec* connection) {
   auto* ours = new (apr_palloc(connection->pool, sizeof(Connection))) Connection;
   apr_pool_cleanup_register(
       connection->pool, ours,
       [](void* data) -> apr_status_t {
         auto* ending = static_cast<Connection*>(data);
-        if (ending->ssl != nullptr) SSL_set_ex_data(ending->ssl, place_in_ssl, nullptr);
+        if (ending->ssl != nullptr) {
+          SSL_set_ex_data(ending->ssl, place_in_ssl, nullptr);
+          SSL_set_msg_callback(ending->ssl, nullptr);
+        }
         ending->~Connection();
         return APR_SUCCESS;
       },
@@ -110,7 +119,7 @@ Connection* connection_of(const SSL* ssl) {
 }
 
 bool open_place_in_ssl(apr_pool_t* config_pool) {
-  place_in_ssl = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
+  place_in_ssl = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, note_freed);
   place_in_context = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
   apr_pool_cleanup_register(
       config_pool, nullptr,

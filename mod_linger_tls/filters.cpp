@@ -43,14 +43,6 @@ apr_status_t read_all(apr_bucket_brigade* brigade, Use use) {
   return APR_SUCCESS;
 }
 
-bool has_eoc(const apr_bucket_brigade* brigade) {
-  for (const apr_bucket* each = APR_BRIGADE_FIRST(brigade); each != APR_BRIGADE_SENTINEL(brigade);
-       each = APR_BUCKET_NEXT(each)) {
-    if (AP_BUCKET_IS_EOC(each)) return true;
-  }
-  return false;
-}
-
 void append(apr_bucket_brigade* brigade, ConstBytes bytes) {
   if (bytes.empty()) return;
   APR_BRIGADE_INSERT_TAIL(
@@ -122,7 +114,6 @@ apr_status_t out_filter(ap_filter_t* filter, apr_bucket_brigade* brigade) {
     apr_brigade_cleanup(brigade);
     return APR_SUCCESS;
   }
-  if (has_eoc(brigade)) ours.ssl = nullptr;  // mod_ssl has freed it
   if (ours.bridge) return write_bridged(filter, ours, brigade);
   const apr_status_t status = read_all(brigade, [&](ConstBytes bytes) {
     ours.written.follow(bytes);
