@@ -277,7 +277,7 @@ MANDIR ?= $(PREFIX)/share/man
 install: all install-docs ## Install (DESTDIR, PREFIX=/usr/local, SYSCONFDIR, MODULEDIR)
 	install -D -m 755 $(OUT)/lingerd $(DESTDIR)$(PREFIX)/sbin/lingerd
 	install -D -m 755 $(OUT)/lingerctl $(DESTDIR)$(PREFIX)/bin/lingerctl
-	install -D -m 644 $(OUT)/mod_linger.so $(DESTDIR)$(MODULEDIR)/mod_linger.so
+	install -D -m 644 -t $(DESTDIR)$(MODULEDIR) $(OUT)/mod_linger.so $(OUT)/mod_linger_tls.so
 	install -d $(DESTDIR)$(DOCDIR)/examples
 	find conf -type f ! -perm -u+x -exec install -m 644 -t $(DESTDIR)$(DOCDIR)/examples {} +
 	find conf -type f -perm -u+x -exec install -m 755 -t $(DESTDIR)$(DOCDIR)/examples {} +

@@ -4,8 +4,8 @@
 # `make deps DEPS="build load"` installs for those alone.
 
 # Building.
-DEB_build += make g++ pkgconf|pkg-config apache2-dev libsystemd-dev
-RPM_build += make gcc-c++ pkgconf-pkg-config httpd-devel systemd-devel
+DEB_build += make g++ pkgconf|pkg-config apache2-dev libsystemd-dev libssl-dev
+RPM_build += make gcc-c++ pkgconf-pkg-config httpd-devel systemd-devel openssl-devel
 
 # Unit tests.
 DEB_unit += cpputest libcpputest-dev|cpputest

@@ -230,11 +230,16 @@ void fates_table(std::string& out, const ModuleCounters& c) {
   row(out, info(kAborted), c[kAborted], all);
   row(out, info(kLeftOff), c[kLeftOff], all);
   if (c[kReturnsRefused]) row(out, info(kReturnsRefused), c[kReturnsRefused], 0, "linger-look");
+  if (c[kTlsRefused]) row(out, info(kTlsRefused), c[kTlsRefused], 0, "linger-look");
   footer(out, "Closed by httpd", all);
   out += "</table>";
   if (c[kHandoffs]) {
     out += "<small>A hand-off takes " + decimal(c[kHandoffMicros] * 10 / c[kHandoffs], 1) +
            " &micro;s of a worker.</small>";
+  }
+  if (c[kTlsResumed]) {
+    out += "<small>" + grouped(c[kTlsResumed]) + " TLS connections went on after a stay, in " +
+           decimal(c[kTlsResumeMicros] * 10 / c[kTlsResumed], 1) + " &micro;s each.</small>";
   }
   out += "</div>\n";
 }

@@ -7,10 +7,11 @@ from machine import ROOT
 
 
 def built():
-    """The .deb files of module and daemon, without debug symbols."""
+    """The .deb files of modules and daemon, without debug symbols."""
     found = [path for path in sorted((ROOT / "build/deb").glob("*.deb"))
              if "-dbgsym_" not in path.name]
-    assert [path.name.split("_")[0] for path in found] == ["libapache2-mod-linger", "lingerd"]
+    assert [path.name.split("_")[0] for path in found] == [
+        "libapache2-mod-linger-tls", "libapache2-mod-linger", "lingerd"]
     return found
 
 

@@ -124,7 +124,8 @@ def test_module_removed(site):
 
 
 def test_purge_leaves_nothing(site, untouched):
-    site.machine.run("apt-get", "-q", "purge", "-y", "lingerd", "libapache2-mod-linger")
+    site.machine.run("apt-get", "-q", "purge", "-y", "lingerd", "libapache2-mod-linger",
+                     "libapache2-mod-linger-tls")
     after = _everything(site)
     assert (sorted(after - untouched), sorted(untouched - after)) == ([], [])
     assert site.active("apache2") == "active"
