@@ -10,6 +10,9 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "mod_linger_tls/feature.h"
+#include "mod_linger_tls/layer/bytes.h"
+#include "mod_linger_tls/layer/state.h"
 #include "mod_linger_tls/layer/suite.h"
 #include "mod_linger_tls/seal_binding.h"
 #include "mod_linger_tls/shared.h"
@@ -20,21 +23,29 @@ namespace {
 
 constexpr char kKey[] = "mod_linger_tls arrival";
 
-// In this order: claimed, and only then looked at.
-const char* claim_or_throw(apr_socket_t* socket, const TlsBinding& binding, std::uint64_t stay) {
-  const std::uint64_t since_ns = monotonic_ns();
-  std::array<unsigned char, kMaxSealedState> sealed;
-  const Stays::Claimed claimed = stays()->claim(binding.cookie, stay, sealed);
-  if (!claimed.good) return "its TLS connection has come back before";
-  auto arrival = std::make_unique<Arrival>();
-  arrival->since_ns = since_ns;
+constexpr TlsClaim refused(const char* why) {
+  return {TlsClaim::Result::kRefused, why};
+}
+
+// What has been verified of the client, or would be asked of it, may be another thing under
+// a configuration that has begun since (a list of revoked certificates, say). httpd itself ends
+// idle connections when it is restarted.
+bool is_outdated(const TlsState& state) {
+  return state.configuration != configuration() &&
+         (state.client_certificate || may_verify_clients());
+}
+
+bool open_sealed(const Stays::Claimed& claimed, ConstBytes sealed, ConstBytes bound_to,
+                 TlsState& state) {
   SealKey key;
   const bool opened = stays()->key_of(claimed.generation, key) &&
-                      unseal(ConstBytes(sealed).first(claimed.length), key,
-                             SealBinding(stay, binding).bytes(), arrival->state) &&
-                      suite_of(arrival->state.suite) != nullptr;
+                      unseal(sealed.first(claimed.length), key, bound_to, state) &&
+                      suite_of(state.suite) != nullptr;
   OPENSSL_cleanse(key.data(), key.size());
-  if (!opened) return "what was kept of its TLS connection isn't this connection's";
+  return opened;
+}
+
+void keep_with(apr_socket_t* socket, std::unique_ptr<Arrival> arrival) {
   apr_socket_data_set(socket, arrival.get(), kKey, nullptr);
   apr_pool_cleanup_register(
       apr_socket_pool_get(socket), arrival.release(),
@@ -43,16 +54,32 @@ const char* claim_or_throw(apr_socket_t* socket, const TlsBinding& binding, std:
         return APR_SUCCESS;
       },
       apr_pool_cleanup_null);
-  return nullptr;
+}
+
+// In this order: claimed, and only then looked at.
+TlsClaim claim_or_throw(apr_socket_t* socket, const TlsBinding& binding, std::uint64_t stay) {
+  auto arrival = std::make_unique<Arrival>();
+  arrival->since_ns = monotonic_ns();
+  std::array<unsigned char, kMaxSealedState> sealed;
+  const Stays::Claimed claimed = stays()->claim(binding.cookie, stay, sealed);
+  if (!claimed.good) return refused("its TLS connection has come back before");
+  if (!open_sealed(claimed, sealed, SealBinding(stay, binding).bytes(), arrival->state)) {
+    return refused("what was kept of its TLS connection isn't this connection's");
+  }
+  if (is_outdated(arrival->state)) {
+    return {TlsClaim::Result::kOver, "its client was, or may be, verified by other rules by now"};
+  }
+  keep_with(socket, std::move(arrival));
+  return {};
 }
 
 }  // namespace
 
-const char* claim(apr_socket_t* socket, const TlsBinding& binding, std::uint64_t stay) noexcept {
+TlsClaim claim(apr_socket_t* socket, const TlsBinding& binding, std::uint64_t stay) noexcept {
   try {
     return claim_or_throw(socket, binding, stay);
   } catch (...) {
-    return "there is no memory for its TLS connection";
+    return refused("there is no memory for its TLS connection");
   }
 }
 

@@ -21,7 +21,7 @@ struct Arrival {
 };
 
 // As TlsParking::claim.
-const char* claim(apr_socket_t* socket, const TlsBinding& binding, std::uint64_t stay) noexcept;
+TlsClaim claim(apr_socket_t* socket, const TlsBinding& binding, std::uint64_t stay) noexcept;
 
 // Null: it hasn't been parked.
 [[nodiscard]] Arrival* arrival_on(apr_socket_t* socket);

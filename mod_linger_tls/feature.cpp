@@ -22,6 +22,7 @@ namespace lingerd::tls {
 namespace {
 
 bool wanted = false;
+bool asks = false;
 bool asks_late = false;
 const LingerSide* side = nullptr;
 
@@ -29,11 +30,17 @@ bool is(const char* a, const char* b) {
   return strcasecmp(a, b) == 0;
 }
 
-// Within a section for directories, locations or files: mod_ssl then asks in mid-connection.
-bool asks_in(const ap_directive_t* first, bool in_directory, apr_pool_t* pool) {
+enum class Within { kAnything, kServer, kDirectory };
+
+// `within` kServer: only in a section for directories, locations or files: mod_ssl then asks in
+// mid-connection.
+bool asks_in(const ap_directive_t* first, Within within, apr_pool_t* pool) {
   for (const ap_directive_t* each = first; each != nullptr; each = each->next) {
     const char* name = each->directive;
-    if (in_directory && is(name, "SSLVerifyClient")) return true;
+    if (within == Within::kAnything && is(name, "SSLVerifyClient") && !is(each->args, "none")) {
+      return true;
+    }
+    if (within == Within::kDirectory && is(name, "SSLVerifyClient")) return true;
     // A .htaccess file, which is read with each request only, may say it.
     const char* arguments = each->args;
     while (is(name, "AllowOverride") && *arguments != '\0') {
@@ -45,7 +52,8 @@ bool asks_in(const ap_directive_t* first, bool in_directory, apr_pool_t* pool) {
     }
     const bool directory = *name == '<' && !is(name, "<VirtualHost") && !is(name, "<IfModule") &&
                            !is(name, "<IfDefine");
-    if (asks_in(each->first_child, in_directory || directory, pool)) return true;
+    const Within inner = directory && within == Within::kServer ? Within::kDirectory : within;
+    if (asks_in(each->first_child, inner, pool)) return true;
   }
   return false;
 }
@@ -73,7 +81,8 @@ int prepare(apr_pool_t* config_pool, apr_pool_t*, apr_pool_t* temp_pool, server_
     return OK;
   }
   if (!open_place_in_ssl(config_pool) || !prepare_stays(server)) return OK;
-  asks_late = asks_in(ap_conftree, false, temp_pool);
+  asks = asks_in(ap_conftree, Within::kAnything, temp_pool);
+  asks_late = asks_in(ap_conftree, Within::kServer, temp_pool);
   wanted = any;
   return OK;
 }
@@ -100,6 +109,10 @@ bool feature_is_on() {
 
 const LingerSide* linger_side() {
   return side;
+}
+
+bool may_verify_clients() {
+  return asks;
 }
 
 bool may_ask_for_certificate() {

@@ -60,6 +60,7 @@ TlsState tapped_state(const Connection& connection) {
   SSL_get0_alpn_selected(ssl, &protocol, &length);
   state.alpn.assign(reinterpret_cast<const char*>(protocol), length);
   state.secure_renegotiation = SSL_get_secure_renegotiation_support(ssl) != 0;
+  state.client_certificate = SSL_get0_peer_certificate(ssl) != nullptr;
   state.session = session_without_secret(ssl);
   return state;
 }
@@ -77,7 +78,8 @@ std::uint64_t deposit(conn_rec* connection, const TlsBinding& binding, std::uint
   NewStay stay{.id = random_id(), .cookie = binding.cookie, .until_ns = until_ns};
   stay.generation = stay.id != 0 ? stays()->key_to_seal(key, now_ns) : 0;
   if (stay.generation == 0) return 0;
-  const TlsState state = ours.bridge ? ours.bridge->state() : tapped_state(ours);
+  TlsState state = ours.bridge ? ours.bridge->state() : tapped_state(ours);
+  state.configuration = configuration();
   std::array<unsigned char, kMaxSealedState> sealed;
   const std::size_t length =
       state.session.empty() ? 0 : seal(state, key, SealBinding(stay.id, binding).bytes(), sealed);

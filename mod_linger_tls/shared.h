@@ -5,6 +5,8 @@
 
 #include <httpd.h>
 
+#include <cstdint>
+
 #include "mod_linger_tls/stay_table.h"
 
 namespace lingerd::tls {
@@ -15,6 +17,9 @@ namespace lingerd::tls {
 
 // Begins a configuration, which hasn't asked for it yet. Whether an earlier one has made it.
 [[nodiscard]] bool forget_stays();
+
+// The number of this configuration.
+[[nodiscard]] std::uint32_t configuration();
 
 // Null: there is none, or this configuration hasn't asked for it.
 [[nodiscard]] Stays* stays();

@@ -62,6 +62,7 @@ struct StayTable {
   StayShelf<32'768, 512> small;
   StayShelf<4'096, kMaxSealedState> large;
   StayKeys keys;
+  std::atomic<std::uint32_t> configurations;  // that httpd has had
 };
 
 struct NewStay {
@@ -90,6 +91,9 @@ class Stays {
   [[nodiscard]] Claimed claim(std::uint64_t cookie, std::uint64_t stay, Bytes out);
 
   [[nodiscard]] std::uint64_t kept(std::uint64_t now_ns) const;
+
+  // The number of a configuration that begins.
+  std::uint32_t begin_configuration() { return ++table_.configurations; }
 
   // How long a key is used at least, and kept after that: no stay is longer.
   static constexpr std::uint64_t kKeyTimeNs = std::uint64_t{2} * 3600 * 1'000'000'000;

@@ -38,6 +38,7 @@
 #include "mod_linger/keepalive/proof.h"
 #include "mod_linger/module.h"
 #include "mod_linger/settings.h"
+#include "mod_linger/tls/parking.h"
 
 namespace lingerd {
 namespace {
@@ -162,13 +163,17 @@ const char* what_is_wrong(Proof proof) {
   return "it brought no connection";
 }
 
-// Null: it isn't over TLS, or its state has been claimed for it. What comes a second time, or with
-// another's state, gets no byte.
-const char* claim_tls(apr_socket_t* socket, const Proven& proven) {
-  if (proven.stay == 0) return nullptr;
-  const char* problem = tls_parking()->claim(socket, binding_of(proven.socket), proven.stay);
-  if (problem != nullptr) this_child().tally->count(ModuleCounter::kTlsRefused);
-  return problem;
+// Good as well: it isn't over TLS. What comes a second time, or with another's state, gets no byte.
+TlsClaim claim_tls(apr_socket_t* socket, const Proven& proven) {
+  if (proven.stay == 0) return {};
+  const TlsClaim claim = tls_parking()->claim(socket, binding_of(proven.socket), proven.stay);
+  if (claim.result == TlsClaim::Result::kRefused) {
+    this_child().tally->count(ModuleCounter::kTlsRefused);
+  } else if (claim.result == TlsClaim::Result::kOver) {
+    ap_log_error(APLOG_MARK, APLOG_DEBUG, 0, this_child().main_server,
+                 "a parked connection ends: %s", claim.why);
+  }
+  return claim;
 }
 
 // True: `socket` is the client's now, which is served. False: what came, or the client, is to be
@@ -194,10 +199,10 @@ bool admit(apr_socket_t* socket, int fd, apr_pool_t* pool, server_rec* server, c
   const Proven proven = prove(socket, fd, arrival.back);
   if (proven.proof == Proof::kGood) {
     // Last of all, because it can be done once.
-    if (const char* problem = claim_tls(socket, proven)) {
-      refuse(server, socket, problem, peer);
-      return false;
-    }
+    const TlsClaim claim = claim_tls(socket, proven);
+    if (claim.result == TlsClaim::Result::kRefused) refuse(server, socket, claim.why, peer);
+    if (claim.result == TlsClaim::Result::kOver) let_go(fd);
+    if (claim.result != TlsClaim::Result::kGood) return false;
     auto* back = new (apr_palloc(pool, sizeof(Return))) Return(arrival.back);
     apr_socket_data_set(socket, back, kKey, nullptr);
     // The proof is the connection's, not the bringer's: the client doesn't pay for it.

@@ -23,6 +23,16 @@ struct TlsBinding {
   std::span<const unsigned char> connection{};  // cookie and both addresses, byte by byte
 };
 
+struct TlsClaim {
+  enum class Result {
+    kGood,
+    kOver,     // nothing is wrong, but it isn't gone on with: the client may make a new connection
+    kRefused,  // it came twice, or with what isn't its own
+  };
+  Result result = Result::kGood;
+  const char* why = "";  // in words for the log
+};
+
 // Nothing throws.
 struct TlsParking {
   // It is a connection of mod_ssl's with which this module could go on.
@@ -45,9 +55,9 @@ struct TlsParking {
 
   // The last stay of this socket, whether it is over or not; 0: none.
   std::uint64_t (*stay_of)(std::uint64_t cookie);
-  // Each stay ends once: null, and its state waits in `socket` for the connection that the core
-  // makes of it. Otherwise why not, in words for the log.
-  const char* (*claim)(apr_socket_t* socket, const TlsBinding& binding, std::uint64_t stay);
+  // Each stay ends once; then its state waits in `socket` for the connection that the core makes
+  // of it.
+  TlsClaim (*claim)(apr_socket_t* socket, const TlsBinding& binding, std::uint64_t stay);
 
   // How many states are kept.
   std::uint64_t (*kept)();

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sites with LingerKeepAliveTLS, and clients that keep their TLS connection."""
 import ssl
+import subprocess
 
 from harness import clients, logs, places, tls
 from harness.keepalive import KeepAlive
@@ -97,3 +98,12 @@ def client_context(suite=None, alpn=None):
     if alpn:
         context.set_alpn_protocols([alpn])
     return context
+
+
+def client_certificate(directory, subject="/CN=somebody"):
+    """Signed by itself; its key beside it."""
+    path = directory / "client.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-keyout", directory / "client.key", "-out", path, "-days", "2",
+                    "-subj", subject], check=True, capture_output=True)
+    return path

@@ -69,10 +69,7 @@ def test_late_client_certificates(sandbox, where, offers):
 
 def test_unverified_certificates(sandbox):
     """optional_no_ca lets them in, and tells applications why they aren't good."""
-    path = sandbox.directory / "client.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                    "-nodes", "-keyout", path.with_suffix(".key"), "-out", path, "-days", "2",
-                    "-subj", "/CN=nobody"], check=True, capture_output=True)
+    path = tls_parking.client_certificate(sandbox.directory)
     httpd, lingerd = tls_parking.site(sandbox, MPM, log_level=_DEBUG,
                                       extra="SSLVerifyClient optional_no_ca\n")
     context = client_context()
@@ -117,11 +114,8 @@ def test_event(sandbox):
 def test_a_full_table_is_no_trouble(sandbox):
     """Large states have fewer places: what finds none stays with its worker. (A certificate makes it
     large: thousands of them don't fit into a test, so here it is one that is larger than any place.)"""
-    path = sandbox.directory / "client.pem"
     subject = "/CN=somebody" + "".join(f"/OU={'x' * 60}{i}" for i in range(60))
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                    "-nodes", "-keyout", path.with_suffix(".key"), "-out", path, "-days", "2",
-                    "-subj", subject], check=True, capture_output=True)
+    path = tls_parking.client_certificate(sandbox.directory, subject)
     httpd, lingerd = tls_parking.site(
         sandbox, MPM, log_level=_DEBUG,
         extra=f'SSLVerifyClient require\nSSLVerifyDepth 1\nSSLCACertificateFile "{path}"\n')

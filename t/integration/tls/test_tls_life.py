@@ -132,6 +132,34 @@ def test_no_tls_any_more(sandbox, mpm):
     wait_counted(lingerd, Parked=0, Returned=1)
 
 
+@pytest.mark.parametrize("certificate", [True, False])
+def test_restarts_and_client_certificates(sandbox, mpm, certificate):
+    """What was verified, or would be now, may be another thing after a restart (a list of revoked ones
+    has changed, say): the connection ends with a FIN, as stock httpd ends idle ones at a restart."""
+    own = tls_parking.client_certificate(sandbox.directory)
+    verify = f'SSLVerifyClient optional\nSSLVerifyDepth 1\nSSLCACertificateFile "{own}"\n'
+    httpd, lingerd = tls_parking.site(sandbox, mpm, extra=verify if certificate else "")
+    context = tls_parking.client_context()
+    context.load_cert_chain(own, own.with_suffix(".key"))
+    connection = TlsKeepAlive(httpd.ports["tls"], context=context)
+    for turn in range(1, 3):
+        assert connection.ask()[0] == 200
+        wait_parked(lingerd, 1, total=turn)
+    if not certificate:
+        httpd.write_config(config=httpd.configuration["config"].replace("SSLEngine On", "SSLEngine On\n" + verify))
+    httpd.graceful()
+    connection.send()
+    assert connection.closed_cleanly()
+    connection.socket.close()
+    status = httpd.status()
+    assert status["LingerTlsRefused"] == status["LingerReturnsRefused"] == 0
+    with TlsKeepAlive(httpd.ports["tls"], context=context) as connection:
+        before = lingerd.counters()["LingerParkedTotal"]
+        for turn in range(1, 3):
+            assert connection.ask()[0] == 200
+            wait_parked(lingerd, 1, total=before + turn)
+
+
 def test_the_module_is_gone(sandbox, mpm):
     """Without it nobody can go on with what it has kept: closed, and the log says so."""
     httpd, lingerd = tls_parking.site(sandbox, mpm)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """LingerKeepAliveTLS: TLS connections wait in lingerd, and any process goes on with them."""
-import subprocess
 import time
 
 import pytest
@@ -153,18 +152,10 @@ def test_names(sandbox, mpm):
     assert lingerd.counters()["LingerParkedTotal"] == before
 
 
-def _client_certificate(directory):
-    path = directory / "client.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                    "-nodes", "-keyout", directory / "client.key", "-out", path, "-days", "2",
-                    "-subj", "/CN=somebody"], check=True, capture_output=True)
-    return path
-
-
 @pytest.mark.parametrize("verify", ["optional", "require"])
 def test_client_certificates(sandbox, mpm, verify):
     """Of the whole virtual host: who the client is is known after a stay as well."""
-    own = _client_certificate(sandbox.directory)
+    own = tls_parking.client_certificate(sandbox.directory)
     httpd, lingerd = tls_parking.site(
         sandbox, mpm, extra=f"SSLVerifyClient {verify}\nSSLVerifyDepth 1\n"
         f'SSLCACertificateFile "{own}"\n' + _SHOW)
