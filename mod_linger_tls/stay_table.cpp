@@ -46,8 +46,7 @@ int fitness(const StayPlace& place, std::uint64_t word, std::uint64_t cookie,
   switch (phase_of(word)) {
     case StayPlace::kOver: return place.cookie.load(std::memory_order_relaxed) == cookie ? 4 : 2;
     case StayPlace::kFree: return 3;
-    case StayPlace::kKept:
-      return place.until_ns.load(std::memory_order_relaxed) < now_ns ? 1 : 0;
+    case StayPlace::kKept: return place.until_ns.load(std::memory_order_relaxed) < now_ns ? 1 : 0;
     // Only a process that died within these few instructions leaves it so: then it is lost.
     case StayPlace::kBusy: return 0;
   }
