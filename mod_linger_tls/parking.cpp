@@ -71,20 +71,24 @@ std::uint64_t random_id() {
   return id & kStayMask;
 }
 
+// Neither the key nor the sealed state is left on the stack: cores leave out where they belong.
 std::uint64_t deposit(conn_rec* connection, const TlsBinding& binding, std::uint64_t until_ns) {
   const Connection& ours = *connection_of(connection);
   const std::uint64_t now_ns = monotonic_ns();
-  SealKey key;
-  NewStay stay{.id = random_id(), .cookie = binding.cookie, .until_ns = until_ns};
-  stay.generation = stay.id != 0 ? stays()->key_to_seal(key, now_ns) : 0;
-  if (stay.generation == 0) return 0;
   TlsState state = ours.bridge ? ours.bridge->state() : tapped_state(ours);
   state.configuration = configuration();
+  NewStay stay{.id = random_id(), .cookie = binding.cookie, .until_ns = until_ns};
+  const SealBinding bound(stay.id, binding);
+  if (stay.id == 0 || state.session.empty()) return 0;
+  SealKey key;
+  stay.generation = stays()->key_to_seal(key, now_ns);
+  if (stay.generation == 0) return 0;
   std::array<unsigned char, kMaxSealedState> sealed;
-  const std::size_t length =
-      state.session.empty() ? 0 : seal(state, key, SealBinding(stay.id, binding).bytes(), sealed);
+  const std::size_t length = seal(state, key, bound.bytes(), sealed);
   OPENSSL_cleanse(key.data(), key.size());
-  return length != 0 && stays()->keep(stay, ConstBytes(sealed).first(length), now_ns) ? stay.id : 0;
+  const bool kept = length != 0 && stays()->keep(stay, ConstBytes(sealed).first(length), now_ns);
+  OPENSSL_cleanse(sealed.data(), length);
+  return kept ? stay.id : 0;
 }
 
 // Keys that are of no use here any more go.

@@ -17,7 +17,9 @@
 
 namespace tls_ends {
 
-TEST_BASE(BridgeTest) {
+// As TEST_BASE makes it.
+class BridgeTest : public Utest {
+ public:
   Key key = p256_key();
   Context servers = server_context(key);
   Context clients = client_context();
@@ -42,9 +44,7 @@ TEST_BASE(BridgeTest) {
     parked = process->bridge.state();
     process->bridge.forget();
   }
-  std::string server_hears() {
-    return process->hear(bytes(client->take()));
-  }
+  std::string server_hears() { return process->hear(bytes(client->take())); }
   std::string client_hears(std::string_view text) {
     client->give(bytes(process->say(text)));
     return client->hear();

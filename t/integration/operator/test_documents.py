@@ -60,7 +60,8 @@ def test_packages_bring_the_same(listings):
 
 def test_names_are_real_ones():
     """What looks like a directive or a counter's key is one."""
-    settings = (ROOT / "mod_linger" / "settings.cpp").read_text()
+    settings = "".join((ROOT / module / "settings.cpp").read_text()
+                       for module in ("mod_linger", "mod_linger_tls"))
     known = set(re.findall(r'directive\(\s*"(\w+)"', settings))
     known |= set(re.findall(r"^(Linger\w+) \(", lingerctl.print_of("--explain"), re.MULTILINE))
     known.add("LingerUp")
