@@ -101,6 +101,7 @@ Connection& make_connection(conn_rec* connection) {
 bool build_bridge(conn_rec* connection, Connection& ours, Arrival& arrival) {
   ours.arrived_ns = arrival.since_ns;
   ours.bridge.emplace(std::move(arrival.state));
+  arrival.state = {};  // secrets are copied
   if (ours.bridge->start()) return true;
   ap_log_cerror(APLOG_MARK, APLOG_WARNING, 0, connection,
                 "can't go on with a parked TLS connection: %s", ours.bridge->failure());

@@ -31,16 +31,25 @@ void LastRecord::follow(ConstBytes bytes) {
 }
 
 bool LastRecord::is_before(const Direction& next, const Suite& suite) const {
-  if (!is_whole() || record_.size() > kMaxRecord || next.sequence == 0) return false;
+  return open(next, suite).has_value();
+}
+
+bool LastRecord::is_padded(const Direction& next, const Suite& suite) const {
+  const std::optional<std::size_t> content = open(next, suite);
+  return content && kOverhead + *content != record_.size();
+}
+
+std::optional<std::size_t> LastRecord::open(const Direction& next, const Suite& suite) const {
+  if (!is_whole() || record_.size() > kMaxRecord || next.sequence == 0) return std::nullopt;
   Direction last = next;
   --last.sequence;
   Hkdf hkdf(suite);
   RecordOpener opener;
-  if (!opener.start(hkdf, last)) return false;
+  if (!opener.start(hkdf, last)) return std::nullopt;
   std::vector<unsigned char> content(record_.size());
-  const bool good = opener.open(record_, content).good;
+  const RecordOpener::Opened opened = opener.open(record_, content);
   OPENSSL_cleanse(content.data(), content.size());
-  return good;
+  return opened.good ? std::optional(opened.length) : std::nullopt;
 }
 
 }  // namespace lingerd::tls

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "mod_linger_tls/layer/bytes.h"
@@ -19,11 +20,15 @@ class LastRecord {
 
   // It is whole, and opens with the secret and the number before `next`.
   [[nodiscard]] bool is_before(const Direction& next, const Suite& suite) const;
+  // The same, and it has padding, which hides how long its content is.
+  [[nodiscard]] bool is_padded(const Direction& next, const Suite& suite) const;
 
  private:
   // Of its header first, then with what follows.
   [[nodiscard]] std::size_t length() const;
   [[nodiscard]] bool is_whole() const;
+  // How long its content is; nothing: it doesn't open.
+  [[nodiscard]] std::optional<std::size_t> open(const Direction& next, const Suite& suite) const;
 
   std::vector<unsigned char> record_;
 };

@@ -59,8 +59,8 @@ struct StayKeys {
 
 struct StayTable {
   // Nearly all states have the first size; one with a client's certificate may have the second.
-  StayShelf<32'768, 512> small;
-  StayShelf<4'096, kMaxSealedState> large;
+  StayShelf<131'072, 512> small;
+  StayShelf<8'192, kMaxSealedState> large;
   StayKeys keys;
   std::atomic<std::uint32_t> configurations;  // that httpd has had
 };

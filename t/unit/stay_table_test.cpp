@@ -106,7 +106,7 @@ TEST(stay_table, too_large_is_not_kept) {
 TEST(stay_table, a_full_table_is_full_until_time_is_up) {
   std::uint64_t cookie = 1;
   while (stays.keep(stay_of(cookie), sealed(kMaxSealedState), kNow)) ++cookie;
-  CHECK(cookie > 2'048);  // of 4,096
+  CHECK(cookie > 4'096);  // of 8,192
   UNSIGNED_LONGS_EQUAL(cookie - 1, stays.kept(kNow));
   CHECK(!stays.keep(stay_of(cookie), sealed(kMaxSealedState), kUntil));
   CHECK(stays.keep(stay_of(cookie), sealed(kMaxSealedState), kUntil + 1));

@@ -78,6 +78,14 @@ def test_unverified_certificates(sandbox):
         _stays(httpd, lingerd, connection, "a certificate that wasn't verified")
 
 
+def test_padded_records(sandbox):
+    """They hide how long a response is; those of a connection that has been parked wouldn't."""
+    httpd, lingerd = tls_parking.site(sandbox, MPM, log_level=_DEBUG,
+                                      extra="SSLOpenSSLConfCmd RecordPadding 1024\n")
+    with TlsKeepAlive(httpd.ports["tls"]) as connection:
+        _stays(httpd, lingerd, connection, "padded TLS records")
+
+
 @pytest.mark.parametrize("what", ["TLS", "keep-alive", "Linger"])
 def test_switched_off(sandbox, what):
     directive = {"TLS": "LingerKeepAliveTLS Off", "keep-alive": "LingerKeepAlive Off",
