@@ -18,8 +18,10 @@
 #include "mod_linger/keepalive/authentication.h"
 #include "mod_linger/keepalive/come_back.h"
 #include "mod_linger/keepalive/departure.h"
+#include "mod_linger/keepalive/keepalive.h"
 #include "mod_linger/keepalive/listener.h"
 #include "mod_linger/keepalive/objections.h"
+#include "mod_linger/keepalive/patience.h"
 #include "mod_linger/keepalive/permit.h"
 #include "mod_linger/settings.h"
 
