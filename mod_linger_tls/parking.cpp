@@ -40,7 +40,7 @@ std::uint32_t after_ms(const server_rec* server) {
 
 const char* objection(conn_rec* connection) noexcept {
   try {
-    return why_not_park(*connection_of(connection));
+    return why_not_park(connection, *connection_of(connection));
   } catch (...) {
     return "no memory to look at its TLS";
   }

@@ -100,10 +100,14 @@ def client_context(suite=None, alpn=None):
     return context
 
 
-def client_certificate(directory, subject="/CN=somebody"):
-    """Signed by itself; its key beside it."""
-    path = directory / "client.pem"
+def make_certificate_at(path, subject, *arguments):
+    """Signed by itself, unless the arguments say by whom; its key beside it."""
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                    "-nodes", "-keyout", directory / "client.key", "-out", path, "-days", "2",
-                    "-subj", subject], check=True, capture_output=True)
+                    "-nodes", "-keyout", path.with_suffix(".key"), "-out", path, "-days", "2",
+                    "-subj", subject, *arguments], check=True, capture_output=True)
+
+
+def client_certificate(directory, subject="/CN=somebody"):
+    path = directory / "client.pem"
+    make_certificate_at(path, subject)
     return path
