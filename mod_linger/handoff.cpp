@@ -21,6 +21,7 @@
 #include <span>
 
 #include "base/clock.h"
+#include "base/errors.h"
 #include "contract/counters.h"
 #include "contract/record.h"
 #include "mod_linger/child.h"
@@ -55,7 +56,7 @@ bool would_block_listener(const conn_rec* connection) {
 bool client_has_closed(int fd) {
   char byte = 0;
   const ssize_t n = recv(fd, &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
-  return n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR);
+  return n == 0 || (n < 0 && !is_transient(errno));
 }
 
 void fall_back(const Closing& closing, const Client::Result& result, std::uint64_t now_ns) {

@@ -10,7 +10,7 @@
 #include "mod_linger/connection.h"
 #include "mod_linger/guarded.h"
 #include "mod_linger/handoff.h"
-#include "mod_linger/keepalive/park.h"
+#include "mod_linger/keepalive/keepalive.h"
 #include "mod_linger/module.h"
 #include "mod_linger/offload/offload.h"
 #include "mod_linger/settings.h"

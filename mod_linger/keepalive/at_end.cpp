@@ -15,6 +15,7 @@
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
 #include "mod_linger/keepalive/departure.h"
+#include "mod_linger/keepalive/keepalive.h"
 #include "mod_linger/keepalive/over_tls.h"
 #include "mod_linger/keepalive/park.h"
 #include "mod_linger/keepalive/permit.h"

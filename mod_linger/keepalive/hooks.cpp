@@ -13,6 +13,7 @@
 #include "mod_linger/guarded.h"
 #include "mod_linger/keepalive/at_end.h"
 #include "mod_linger/keepalive/come_back.h"
+#include "mod_linger/keepalive/keepalive.h"
 #include "mod_linger/keepalive/listener.h"
 #include "mod_linger/keepalive/objections.h"
 #include "mod_linger/keepalive/over_tls.h"

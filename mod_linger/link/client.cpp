@@ -11,6 +11,7 @@
 #include <cstring>
 #include <span>
 
+#include "base/errors.h"
 #include "base/fd_passing.h"
 #include "base/unix_socket.h"
 namespace lingerd {
@@ -221,7 +222,7 @@ Client::Result Client::connect(std::uint64_t now_ns) {
 Client::Result Client::read_greeting(std::uint64_t now_ns) {
   Greeting greeting;
   const ssize_t n = recv(fd_.get(), &greeting, sizeof greeting, MSG_DONTWAIT);
-  if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+  if (n < 0 && is_transient(errno)) {
     // Silent for that long it's stopped or stuck, which is to be said. (A sum, not a difference:
     // this thread's now may be older than that of the one that connected.)
     if (now_ns > connected_ns_ + kGreetingPatienceNs) return {Obstacle::kBusy, EAGAIN, true};

@@ -158,9 +158,9 @@ class Kernel final : public SocketOps, public DeliveryOps {
   std::map<SocketId, std::uint64_t> seen_;
 };
 
-class Model {
+class Model : private RandomModel {
  public:
-  explicit Model(std::uint64_t seed) : seed_(seed), random_(seed) {
+  explicit Model(std::uint64_t seed) : RandomModel("DELIVERIES", seed) {
     max_connections_ = 2 + static_cast<std::uint32_t>(pick(40));
     now_ms_ = 1'000'000 + pick(1'000'000);
     begin_lingerd();
@@ -187,13 +187,8 @@ class Model {
     std::uint64_t memory;
   };
 
-  std::uint64_t pick(std::uint64_t below) { return random_() % below; }
-  [[nodiscard]] std::uint64_t now_ns() const { return now_ms_ * kMilli; }
   void expect(bool holds, const std::string& what) const {
-    if (holds) return;
-    const std::string text = what + ": DELIVERIES_MODEL_SEED=" + std::to_string(seed_) + ", step " +
-                             std::to_string(step_) + ", " + what_;
-    FAIL(text.c_str());
+    if (!holds) FAIL(failed(what, what_).c_str());
   }
   [[nodiscard]] std::uint64_t count(DaemonCounter c) const { return counters_[c]; }
   [[nodiscard]] std::uint64_t delivering() const {
@@ -232,9 +227,6 @@ class Model {
   void check();
   void check_ended(const Socket& socket);
 
-  std::uint64_t seed_;
-  std::mt19937_64 random_;
-  std::uint64_t now_ms_ = 0;
   std::uint32_t max_connections_ = 0;
   Kernel kernel_{now_ms_};
   DaemonCounters counters_;
@@ -249,7 +241,6 @@ class Model {
   bool may_lose_ = false;  // this step may end deliveries that did nothing wrong
   bool expiring_ = false;
   const char* what_ = "";
-  int step_ = 0;
 };
 
 void Model::take_step() {

@@ -156,9 +156,9 @@ class Kernel final : public SocketOps {
 
 enum class Operation { kArrive, kClient, kEvents, kSettle, kExpire, kLimits, kRestart, kEndAll };
 
-class Model {
+class Model : private RandomModel {
  public:
-  explicit Model(std::uint64_t seed) : seed_(seed), random_(seed) {
+  explicit Model(std::uint64_t seed) : RandomModel("LINGERER", seed) {
     many_durations_ = pick(8) == 0;
     max_connections_ = 1 + static_cast<std::uint32_t>(pick(60));
     now_ms_ = 1'000'000 + pick(1'000'000);
@@ -181,9 +181,11 @@ class Model {
   }
 
  private:
-  std::uint64_t pick(std::uint64_t below) { return random_() % below; }
-  [[nodiscard]] std::uint64_t now_ns() const { return now_ms_ * kMilli + 999'999; }
-  void expect(bool holds, const std::string& what) const;
+  void expect(bool holds, const std::string& what) const {
+    if (holds) return;
+    const std::string operation = std::to_string(static_cast<int>(operation_));
+    FAIL(failed(what, "operation " + operation).c_str());
+  }
 
   void take_step();
   void arrive();
@@ -202,9 +204,6 @@ class Model {
   void check_holds_most(const Socket& socket) const;
   void check_counters();
 
-  std::uint64_t seed_;
-  std::mt19937_64 random_;
-  std::uint64_t now_ms_ = 0;
   std::uint32_t max_connections_ = 0;
   std::uint32_t max_time_ms_ = kMaxTimeMs;
   bool many_durations_ = false;  // more than lingerd keeps exactly
@@ -219,16 +218,7 @@ class Model {
   std::optional<SocketId> arriving_;
   Shares::User arriving_user_ = 0;
   std::vector<std::pair<SocketId, std::uint32_t>> gone_;  // the latest, with their generation
-  int step_ = 0;
 };
-
-void Model::expect(bool holds, const std::string& what) const {
-  if (holds) return;
-  const std::string text = what + ": LINGERER_MODEL_SEED=" + std::to_string(seed_) + ", step " +
-                           std::to_string(step_) + ", operation " +
-                           std::to_string(static_cast<int>(operation_));
-  FAIL(text.c_str());
-}
 
 void Model::take_step() {
   const std::uint64_t dice = pick(40);

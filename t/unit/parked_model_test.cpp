@@ -206,9 +206,9 @@ class World final : public ParkOps {
 
 enum class Operation { kArrive, kClient, kEvents, kExpire, kShrink, kAbandon, kRestart, kEndAll };
 
-class Model {
+class Model : private RandomModel {
  public:
-  explicit Model(std::uint64_t seed) : seed_(seed), random_(seed) {
+  explicit Model(std::uint64_t seed) : RandomModel("PARKED", seed) {
     now_ms_ = 1'000'000 + pick(1'000'000);
     capacity_.emplace(counters_, kNoLimit);
     parked_.emplace(world_, *capacity_, counters_);
@@ -231,9 +231,11 @@ class Model {
   }
 
  private:
-  std::uint64_t pick(std::uint64_t below) { return random_() % below; }
-  [[nodiscard]] std::uint64_t now_ns() const { return now_ms_ * kMilli + 999'999; }
-  void expect(bool holds, const std::string& what) const;
+  void expect(bool holds, const std::string& what) const {
+    if (holds) return;
+    const std::string operation = std::to_string(static_cast<int>(operation_));
+    FAIL(failed(what, "operation " + operation).c_str());
+  }
 
   void take_step();
   void arrive();
@@ -252,9 +254,6 @@ class Model {
   void expect_last(const Client& client) const;
   void expect_holds_most(const Client& client) const;
 
-  std::uint64_t seed_;
-  std::mt19937_64 random_;
-  std::uint64_t now_ms_ = 0;
   World world_{now_ms_};
   DaemonCounters counters_;
   std::optional<Capacity> capacity_;
@@ -263,16 +262,7 @@ class Model {
   Operation operation_ = Operation::kArrive;
   std::optional<AddressId> abandoned_;
   std::vector<std::pair<SocketId, std::uint32_t>> stale_;
-  int step_ = 0;
 };
-
-void Model::expect(bool holds, const std::string& what) const {
-  if (holds) return;
-  const std::string text = what + ": PARKED_MODEL_SEED=" + std::to_string(seed_) + ", step " +
-                           std::to_string(step_) + ", operation " +
-                           std::to_string(static_cast<int>(operation_));
-  FAIL(text.c_str());
-}
 
 void Model::take_step() {
   const std::uint64_t dice = pick(40);
