@@ -7,6 +7,7 @@
 #include <http_config.h>
 #include <http_connection.h>
 #include <http_protocol.h>
+#include <mpm_common.h>
 
 #include "mod_linger/guarded.h"
 #include "mod_linger_tls/connection.h"
@@ -14,6 +15,7 @@
 #include "mod_linger_tls/filters.h"
 #include "mod_linger_tls/module.h"
 #include "mod_linger_tls/settings.h"
+#include "mod_linger_tls/shared.h"
 #include "mod_linger_tls/ssl_hooks.h"
 
 namespace {
@@ -24,6 +26,8 @@ void register_hooks(apr_pool_t*) {
   // Start: what is kept, and mod_linger, which parks.
   ap_hook_post_config(guarded<prepare, OK>, nullptr, nullptr, APR_HOOK_REALLY_FIRST);
   ap_hook_post_config(guarded<introduce, OK>, nullptr, nullptr, APR_HOOK_LAST);
+
+  ap_hook_monitor(guarded<look_after_stays, DECLINED>, nullptr, nullptr, APR_HOOK_MIDDLE);
 
   // What mod_ssl does is followed.
   APR_OPTIONAL_HOOK(ssl, init_server, (guarded<tap_context, DECLINED>), nullptr, nullptr,

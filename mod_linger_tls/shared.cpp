@@ -86,6 +86,14 @@ std::uint32_t configuration() {
   return the_configuration;
 }
 
+int look_after_stays(apr_pool_t*, server_rec*) {
+  if (!the_stays) return DECLINED;
+  const std::uint64_t now_ns = monotonic_ns();
+  the_stays->wipe_expired(now_ns);
+  (void)the_stays->renew_key(now_ns);
+  return DECLINED;
+}
+
 Stays* stays() {
   return the_stays ? &*the_stays : nullptr;
 }

@@ -5,6 +5,8 @@
 
 #include <httpd.h>
 
+#include <apr_pools.h>
+
 #include <cstdint>
 
 #include "mod_linger_tls/stay_table.h"
@@ -20,6 +22,10 @@ namespace lingerd::tls {
 
 // The number of this configuration.
 [[nodiscard]] std::uint32_t configuration();
+
+// Hook: monitor, in the parent, every some seconds. What lies there, and the key to it, isn't older
+// than it has to be.
+int look_after_stays(apr_pool_t* pool, server_rec* server);
 
 // Null: there is none, or this configuration hasn't asked for it.
 [[nodiscard]] Stays* stays();

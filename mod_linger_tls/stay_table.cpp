@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mod_linger_tls/stay_table.h"
 
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
 
 #include <algorithm>
@@ -106,6 +107,13 @@ void look_for_last(const Shelf& shelf, std::uint64_t cookie, Last& last) {
   }
 }
 
+// Of a place that is the caller's alone: it is over.
+void end(const Shelf& shelf, std::size_t at, std::uint64_t stay) {
+  const Bytes bytes = shelf.bytes_of(at);
+  OPENSSL_cleanse(bytes.data(), std::min<std::size_t>(shelf.places[at].length, bytes.size()));
+  shelf.places[at].word.store(stay | StayPlace::kOver, std::memory_order_release);
+}
+
 Stays::Claimed claim_on(const Shelf& shelf, std::uint64_t cookie, std::uint64_t stay, Bytes out) {
   for (std::size_t step = 0; step < kReach; ++step) {
     const std::size_t at = shelf.place_of(cookie, step);
@@ -116,11 +124,21 @@ Stays::Claimed claim_on(const Shelf& shelf, std::uint64_t cookie, std::uint64_t 
     const std::size_t length = std::min<std::size_t>({place.length, bytes.size(), out.size()});
     const Stays::Claimed claimed{true, length, place.generation};
     std::ranges::copy(bytes.first(length), out.begin());
-    std::ranges::fill(bytes.first(length), static_cast<unsigned char>(0));
-    place.word.store(stay | StayPlace::kOver, std::memory_order_release);
+    end(shelf, at, stay);
     return claimed;
   }
   return {};
+}
+
+void wipe_expired_on(const Shelf& shelf, std::uint64_t now_ns) {
+  for (std::size_t at = 0; at < shelf.places.size(); ++at) {
+    StayPlace& place = shelf.places[at];
+    const std::uint64_t word = place.word.load(std::memory_order_acquire);
+    if (phase_of(word) != StayPlace::kKept) continue;
+    if (place.until_ns.load(std::memory_order_relaxed) >= now_ns) continue;
+    const std::uint64_t stay = word & kStayMask;
+    if (move(place, word, stay | StayPlace::kBusy)) end(shelf, at, stay);
+  }
 }
 
 std::uint64_t kept_on(const Shelf& shelf, std::uint64_t now_ns) {
@@ -154,6 +172,11 @@ Stays::Claimed Stays::claim(std::uint64_t cookie, std::uint64_t stay, Bytes out)
 
 std::uint64_t Stays::kept(std::uint64_t now_ns) const {
   return kept_on(shelf_of(table_.small), now_ns) + kept_on(shelf_of(table_.large), now_ns);
+}
+
+void Stays::wipe_expired(std::uint64_t now_ns) {
+  wipe_expired_on(shelf_of(table_.small), now_ns);
+  wipe_expired_on(shelf_of(table_.large), now_ns);
 }
 
 bool Stays::renew_key(std::uint64_t now_ns) {

@@ -95,6 +95,9 @@ class Stays {
   // The number of a configuration that begins.
   std::uint32_t begin_configuration() { return ++table_.configurations; }
 
+  // Wipes what nobody comes for any more: lingerd ends connections without a word to httpd.
+  void wipe_expired(std::uint64_t now_ns);
+
   // How long a key is used at least, and kept after that: no stay is longer.
   static constexpr std::uint64_t kKeyTimeNs = std::uint64_t{2} * 3600 * 1'000'000'000;
   // GCM's random nonces allow 2^32 seals with one key.

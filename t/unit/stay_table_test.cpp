@@ -67,6 +67,22 @@ TEST(stay_table, who_comes_twice_is_told_from_who_makes_things_up) {
   CHECK(stays.last_of(43) == 0);
 }
 
+TEST(stay_table, what_nobody_comes_for_is_wiped) {
+  const NewStay expired = stay_of(42);
+  NewStay later = stay_of(43);
+  later.until_ns = kUntil + 1'000'000'000;
+  CHECK(stays.keep(expired, sealed(300), kNow));
+  CHECK(stays.keep(later, sealed(300), kNow));
+  stays.wipe_expired(kUntil + 1);
+  CHECK(!stays.claim(42, expired.id, out).good);
+  CHECK(stays.last_of(42) == expired.id);
+  CHECK(stays.claim(43, later.id, out).good);
+  const auto& shelf = static_cast<const StayTable*>(memory)->small.bytes;
+  CHECK(std::ranges::all_of(shelf, [](const auto& place) {
+    return std::ranges::all_of(place, [](unsigned char byte) { return byte == 0; });
+  }));
+}
+
 TEST(stay_table, another_id_or_socket_gets_nothing) {
   const NewStay stay = stay_of(42);
   CHECK(stays.keep(stay, sealed(300), kNow));
