@@ -10,6 +10,7 @@
 #include <http_log.h>
 #include <openssl/crypto.h>
 
+#include <cstddef>
 #include <new>
 #include <utility>
 

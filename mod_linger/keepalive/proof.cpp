@@ -13,6 +13,7 @@
 #include "mod_linger/keepalive/over_tls.h"
 #include "mod_linger/keepalive/own_listeners.h"
 #include "mod_linger/keepalive/return_tag.h"
+#include "mod_linger/tls/parking.h"
 
 namespace lingerd {
 namespace {
