@@ -100,14 +100,18 @@ def _debootstrap(root, packages, suite, arch):
     # With mounts of its own: it makes some in there, and it may be interrupted.
     command = ["unshare", "--mount", "debootstrap", "--variant=minbase", f"--include={packages}",
                *([f"--arch={arch}"] if arch else []), suite, str(root), _mirror(suite)]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              check=False, timeout=900)
-    except subprocess.TimeoutExpired:
-        raise CannotBoot("debootstrap has no Debian root after 15 minutes") from None
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip().splitlines() or ["no reason given"]
-        raise CannotBoot(f"debootstrap makes no Debian root: {said[-1]}")
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                          stderr=subprocess.STDOUT, start_new_session=True) as process:
+        try:
+            said, _ = process.communicate(timeout=900)
+        except BaseException as why:
+            os.killpg(process.pid, signal.SIGKILL)  # and the programs that it runs in there
+            if isinstance(why, subprocess.TimeoutExpired):
+                raise CannotBoot("debootstrap has no Debian root after 15 minutes") from None
+            raise
+    if process.returncode:
+        last = (said.strip().splitlines() or ["no reason given"])[-1]
+        raise CannotBoot(f"debootstrap makes no Debian root: {last}")
 
 
 def debian_root(packages=PACKAGES, suite=None, more="", prepare=None, arch=""):

@@ -63,7 +63,8 @@ RACES = {
     "parking": (None, "", {"split": True}),
     "timeout": (None, f"KeepAliveTimeout {TIMEOUT * 1000:.0f}ms\n",
                 {"pauses": AROUND_TIMEOUT, "keep_alive_timeout": TIMEOUT}),
-    "graceful": (_graceful, "", {}),
+    # However many clients: one that can't connect keeps its process, and others' idle connections, waiting.
+    "graceful": (_graceful, "ListenBacklog 4096\n", {}),
     "hard": (_hard, "", {}),
     "children": (None, "MaxConnectionsPerChild {per_child}\n", {}),
     "SIGUSR2": (_upgrade, "", {}),
