@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "base/clock.h"
-#include "mod_linger_tls/feature.h"
+#include "mod_linger_tls/client_rules.h"
 #include "mod_linger_tls/layer/bytes.h"
 #include "mod_linger_tls/layer/state.h"
 #include "mod_linger_tls/layer/suite.h"
@@ -27,12 +27,10 @@ constexpr TlsClaim refused(const char* why) {
   return {TlsClaim::Result::kRefused, why};
 }
 
-// What has been verified of the client, or would be asked of it, may be another thing under
-// a configuration that has begun since (a list of revoked certificates, say). httpd itself ends
-// idle connections when it is restarted.
+// A restart may have changed of which clients a certificate is asked, and this one wasn't asked.
 bool is_outdated(const TlsState& state) {
-  return state.configuration != configuration() &&
-         (state.client_certificate || may_verify_clients());
+  return state.client_rules != client_rules() ||
+         (state.late_authentication && may_ask_for_certificate());
 }
 
 bool open_sealed(const Stays::Claimed& claimed, ConstBytes sealed, ConstBytes bound_to,
@@ -67,7 +65,7 @@ TlsClaim claim_or_throw(apr_socket_t* socket, const TlsBinding& binding, std::ui
     return refused("what was kept of its TLS connection isn't this connection's");
   }
   if (is_outdated(arrival->state)) {
-    return {TlsClaim::Result::kOver, "its client was, or may be, verified by other rules by now"};
+    return {TlsClaim::Result::kOver, "clients may be asked for certificates by other rules now"};
   }
   keep_with(socket, std::move(arrival));
   return {};

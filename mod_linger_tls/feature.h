@@ -25,10 +25,4 @@ int introduce(apr_pool_t* config_pool, apr_pool_t* log_pool, apr_pool_t* temp_po
 // Null: it doesn't know us.
 [[nodiscard]] const LingerSide* linger_side();
 
-// Whether this configuration has a certificate of any client verified.
-[[nodiscard]] bool may_verify_clients();
-// Whether a directory's configuration, or a .htaccess, may ask a client for a certificate in the
-// middle of a connection.
-[[nodiscard]] bool may_ask_for_certificate();
-
 }  // namespace lingerd::tls

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "mod_linger/guarded.h"
 #include "mod_linger_tls/arrival.h"
+#include "mod_linger_tls/client_rules.h"
 #include "mod_linger_tls/connection.h"
 #include "mod_linger_tls/inner/server_session.h"
 #include "mod_linger_tls/layer/state.h"
@@ -41,7 +42,7 @@ std::uint32_t after_ms(const server_rec* server) {
 
 const char* objection(conn_rec* connection) noexcept {
   try {
-    return why_not_park(connection, *connection_of(connection));
+    return why_not_park(*connection_of(connection));
   } catch (...) {
     return "no memory to look at its TLS";
   }
@@ -61,7 +62,7 @@ TlsState tapped_state(const Connection& connection) {
   SSL_get0_alpn_selected(ssl, &protocol, &length);
   state.alpn.assign(reinterpret_cast<const char*>(protocol), length);
   state.secure_renegotiation = SSL_get_secure_renegotiation_support(ssl) != 0;
-  state.client_certificate = SSL_get0_peer_certificate(ssl) != nullptr;
+  state.late_authentication = connection.tap.offers_late_authentication();
   state.session = session_without_secret(ssl);
   return state;
 }
@@ -77,7 +78,7 @@ std::uint64_t deposit(conn_rec* connection, const TlsBinding& binding, std::uint
   const Connection& ours = *connection_of(connection);
   const std::uint64_t now_ns = monotonic_ns();
   TlsState state = ours.bridge ? ours.bridge->state() : tapped_state(ours);
-  state.configuration = configuration();
+  state.client_rules = client_rules();
   NewStay stay{.id = random_id(), .cookie = binding.cookie, .until_ns = until_ns};
   const SealBinding bound(stay.id, binding);
   if (stay.id == 0 || state.session.empty()) return 0;

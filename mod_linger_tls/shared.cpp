@@ -22,7 +22,6 @@ namespace lingerd::tls {
 namespace {
 
 std::optional<Stays> the_stays;
-std::uint32_t the_configuration = 0;
 
 // It holds keys, and sealed states: a core has neither.
 void leave_out_of_cores(void* memory, std::size_t size) {
@@ -78,13 +77,8 @@ bool prepare_stays(server_rec* server) {
                  "LingerKeepAliveTLS has no effect: OpenSSL gives no random bytes");
     return false;
   }
-  the_configuration = found.begin_configuration();
   the_stays.emplace(found);
   return true;
-}
-
-std::uint32_t configuration() {
-  return the_configuration;
 }
 
 int look_after_stays(apr_pool_t*, server_rec*) {

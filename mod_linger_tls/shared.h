@@ -20,9 +20,6 @@ namespace lingerd::tls {
 // Begins a configuration, which hasn't asked for it yet. Whether an earlier one has made it.
 [[nodiscard]] bool forget_stays();
 
-// The number of this configuration.
-[[nodiscard]] std::uint32_t configuration();
-
 // Hook: monitor, in the parent, every some seconds. What lies there, and the key to it, isn't older
 // than it has to be.
 int look_after_stays(apr_pool_t* pool, server_rec* server);

@@ -62,7 +62,6 @@ struct StayTable {
   StayShelf<131'072, 512> small;
   StayShelf<8'192, kMaxSealedState> large;
   StayKeys keys;
-  std::atomic<std::uint32_t> configurations;  // that httpd has had
 };
 
 struct NewStay {
@@ -91,9 +90,6 @@ class Stays {
   [[nodiscard]] Claimed claim(std::uint64_t cookie, std::uint64_t stay, Bytes out);
 
   [[nodiscard]] std::uint64_t kept(std::uint64_t now_ns) const;
-
-  // The number of a configuration that begins.
-  std::uint32_t begin_configuration() { return ++table_.configurations; }
 
   // Wipes what nobody comes for any more: lingerd ends connections without a word to httpd.
   void wipe_expired(std::uint64_t now_ns);

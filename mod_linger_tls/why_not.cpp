@@ -1,17 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mod_linger_tls/why_not.h"
 
-#include <httpd.h>  // before the others, which need it
-
-#include <apr_optional.h>
-#include <http_config.h>
-#include <mod_ssl.h>
 #include <openssl/ssl.h>
 #include <openssl/x509_vfy.h>
 
 #include <string_view>
 
-#include "mod_linger_tls/feature.h"
+#include "mod_linger_tls/client_rules.h"
 #include "mod_linger_tls/inner/bridge.h"
 #include "mod_linger_tls/last_record.h"
 #include "mod_linger_tls/layer/suite.h"
@@ -36,17 +31,6 @@ const char* held_by_ssl(SSL* ssl) {
   return nullptr;
 }
 
-// OpenSSL's result is carried. mod_ssl has an opinion of its own beside it, and lets in
-// (optional_no_ca) whom it wouldn't call verified.
-bool is_as_openssl_says(conn_rec* connection, const SSL* ssl) {
-  const auto look_up = APR_RETRIEVE_OPTIONAL_FN(ssl_var_lookup);
-  if (look_up == nullptr || SSL_get_verify_result(ssl) != X509_V_OK) return false;
-  char name[] = "SSL_CLIENT_VERIFY";
-  const char* value = look_up(connection->pool, connection->base_server, connection, nullptr, name);
-  return value != nullptr && std::string_view(value) ==
-                                 (SSL_get0_peer_certificate(ssl) != nullptr ? "SUCCESS" : "NONE");
-}
-
 // What another process couldn't go on with, or not in the same way.
 const char* not_carried(SSL* ssl, const Tap& tap) {
   if (SSL_version(ssl) != TLS1_3_VERSION) return "an older TLS than 1.3";
@@ -55,9 +39,11 @@ const char* not_carried(SSL* ssl, const Tap& tap) {
   if (tap.offers_late_authentication() && may_ask_for_certificate()) {
     return "a client that directories may ask for a certificate";
   }
-  // Of the certificates that the client has sent only its own is carried.
-  const STACK_OF(X509)* chain = SSL_get_peer_cert_chain(ssl);
-  if (chain != nullptr && sk_X509_num(chain) > 0) return "a chain of client certificates";
+  // What mod_ssl has found of it isn't all in OpenSSL's object; and when a restart revokes it, or
+  // asks for another, such a connection has to end at once, as an idle one does.
+  if (SSL_get0_peer_certificate(ssl) != nullptr || SSL_get_verify_result(ssl) != X509_V_OK) {
+    return "a client's certificate";
+  }
   // Our records are as long as they may be.
   if (SSL_SESSION_get_max_fragment_length(SSL_get_session(ssl)) != 0) return "short TLS records";
   return nullptr;
@@ -80,11 +66,10 @@ const char* check_keys(const Connection& connection, const Suite& suite) {
   return nullptr;
 }
 
-const char* why_not_park_tapped(conn_rec* connection, const Connection& ours) {
+const char* why_not_park_tapped(const Connection& ours) {
   SSL* ssl = ours.ssl;
   const Tap& tap = ours.tap;
   if (const char* reason = not_carried(ssl, tap)) return reason;
-  if (!is_as_openssl_says(connection, ssl)) return "a certificate that wasn't verified";
   if (!tap.is_open()) return "a handshake under way";
   if (tap.has_alert()) return "a TLS alert";
   const SSL_CIPHER* cipher = SSL_get_current_cipher(ssl);
@@ -95,10 +80,10 @@ const char* why_not_park_tapped(conn_rec* connection, const Connection& ours) {
 
 }  // namespace
 
-const char* why_not_park(conn_rec* connection, const Connection& ours) {
+const char* why_not_park(const Connection& ours) {
   if (ours.ssl == nullptr || ours.gone) return "no TLS any more";
   if (const char* held = held_by_ssl(ours.ssl)) return held;
-  return ours.bridge ? ours.bridge->why_not_park() : why_not_park_tapped(connection, ours);
+  return ours.bridge ? ours.bridge->why_not_park() : why_not_park_tapped(ours);
 }
 
 }  // namespace lingerd::tls

@@ -21,8 +21,8 @@ namespace lingerd::tls {
 namespace {
 
 constexpr unsigned kSecureRenegotiation = 1;
-constexpr unsigned kClientCertificate = 2;
-constexpr unsigned kAllFlags = kSecureRenegotiation | kClientCertificate;
+constexpr unsigned kLateAuthentication = 2;
+constexpr unsigned kAllFlags = kSecureRenegotiation | kLateAuthentication;
 constexpr unsigned char kFormat = 1;
 constexpr std::uint16_t kSealingSuite = 0x1302;  // for its cipher, AES-256-GCM
 constexpr std::size_t kMaxName = 255;
@@ -69,9 +69,9 @@ std::size_t encode(const TlsState& state, Bytes out) {
   writer.number(state.suite, 2);
   writer.number(state.trips, 4);
   writer.number((state.secure_renegotiation ? kSecureRenegotiation : 0u) |
-                    (state.client_certificate ? kClientCertificate : 0u),
+                    (state.late_authentication ? kLateAuthentication : 0u),
                 1);
-  writer.number(state.configuration, 4);
+  writer.number(state.client_rules, 4);
   for (const Direction* each : {&state.client, &state.server}) {
     if (each->secret.size() != suite->hash_length) return 0;
     writer.number(each->sequence, 8);
@@ -92,8 +92,8 @@ bool decode(ConstBytes bytes, TlsState& state) {
   state.trips = static_cast<std::uint32_t>(in.number(4));
   const std::uint64_t flags = in.number(1);
   state.secure_renegotiation = (flags & kSecureRenegotiation) != 0;
-  state.client_certificate = (flags & kClientCertificate) != 0;
-  state.configuration = static_cast<std::uint32_t>(in.number(4));
+  state.late_authentication = (flags & kLateAuthentication) != 0;
+  state.client_rules = static_cast<std::uint32_t>(in.number(4));
   read(in, *suite, state.client);
   read(in, *suite, state.server);
   state.server_name = text_of(in.vector(1));

@@ -26,9 +26,9 @@ struct TlsState {
   std::uint32_t trips = 0;  // how often it has come back so far
   // What the client has said of TLS 1.2's renegotiation, which mod_ssl shows to scripts.
   bool secure_renegotiation = false;
-  bool client_certificate = false;  // `session` has one
-  // The number of httpd's configuration under which the client was, or wasn't, verified.
-  std::uint32_t configuration = 0;
+  bool late_authentication = false;  // it would let itself be asked for a certificate later on
+  // What httpd's configuration asked of clients (client_rules.h).
+  std::uint32_t client_rules = 0;
   std::string server_name;  // SNI, or empty; at most 255 bytes
   std::string alpn;         // the protocol chosen, or empty; at most 255 bytes
   // SSL_SESSION in DER: the client's certificate, the result of its verification, cipher, id and id

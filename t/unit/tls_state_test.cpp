@@ -30,8 +30,8 @@ TlsState some_state(std::uint16_t suite = 0x1301) {
   out.server.sequence = std::uint64_t{1} << 40;
   out.trips = 70'000;
   out.secure_renegotiation = suite != 0x1302;
-  out.client_certificate = suite != 0x1303;
-  out.configuration = 0x12345678;
+  out.late_authentication = suite != 0x1303;
+  out.client_rules = 0x12345678;
   out.server_name = "www.example.org";
   out.alpn = "http/1.1";
   out.session = hex("30 03 02 01 05");
@@ -41,8 +41,8 @@ TlsState some_state(std::uint16_t suite = 0x1301) {
 bool equal(const TlsState& one, const TlsState& other) {
   return one.suite == other.suite && one.trips == other.trips &&
          one.secure_renegotiation == other.secure_renegotiation &&
-         one.client_certificate == other.client_certificate &&
-         one.configuration == other.configuration &&
+         one.late_authentication == other.late_authentication &&
+         one.client_rules == other.client_rules &&
          same(one.client.secret.get(), other.client.secret.get()) &&
          same(one.server.secret.get(), other.server.secret.get()) &&
          one.client.sequence == other.client.sequence &&

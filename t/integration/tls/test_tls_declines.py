@@ -67,65 +67,23 @@ def test_late_client_certificates(sandbox, where, offers):
             assert connection.ask("/private/")[0] == 403
 
 
-def _certificate(path, *arguments, name="nobody"):
-    """A context that shows it. Self-signed, unless the arguments say by whom it is signed."""
-    tls_parking.make_certificate_at(path, f"/CN={name}", *arguments)
-    context = client_context()
-    context.load_cert_chain(path, path.with_suffix(".key"))
-    return context
-
-
-def test_unverified_certificates(sandbox):
-    """optional_no_ca lets them in, and tells applications why they aren't good."""
-    context = _certificate(sandbox.directory / "client.pem")
-    httpd, lingerd = tls_parking.site(sandbox, MPM, log_level=_DEBUG,
-                                      extra="SSLVerifyClient optional_no_ca\n")
-    with TlsKeepAlive(httpd.ports["tls"], context=context) as connection:
-        _stays(httpd, lingerd, connection, "a certificate that wasn't verified")
-
-
-def test_certificates_that_only_mod_ssl_calls_unverified(sandbox):
-    """no_crl_for_cert_ok makes of OpenSSL's result a good one; mod_ssl remembers that nobody has signed
-    it, and Require ssl-verify-client keeps it out, each time."""
-    path = sandbox.directory
-    context = _certificate(path / "client.pem")
-    _certificate(path / "ca.pem", name="ca")
-    (path / "ca.index").touch()
-    (path / "ca.cnf").write_text(f"[ca]\ndefault_ca = d\n[d]\ndatabase = {path}/ca.index\n"
-                                 "default_md = sha256\ndefault_crl_days = 2\n")
-    subprocess.run(["openssl", "ca", "-config", path / "ca.cnf", "-gencrl", "-cert", path / "ca.pem",
-                    "-keyfile", path / "ca.key", "-out", path / "ca.crl"], check=True, capture_output=True)
-    httpd, lingerd = tls_parking.site(
-        sandbox, MPM, log_level=_DEBUG, modules=("authz_core",),
-        extra=f"SSLVerifyClient optional_no_ca\nSSLCACertificateFile {path}/ca.pem\n"
-              f"SSLCARevocationFile {path}/ca.crl\nSSLCARevocationCheck chain no_crl_for_cert_ok\n"
-              "<Location /private>\nRequire ssl-verify-client\n</Location>\n")
-    httpd.allowed_lines.append("client denied")
-    with TlsKeepAlive(httpd.ports["tls"], context=context) as connection:
-        _stays(httpd, lingerd, connection, "a certificate that wasn't verified")
-        assert connection.ask("/private/")[0] == 403
-
-
-def test_chains_of_certificates(sandbox):
-    """SSL_CLIENT_CERT_CHAIN_n are what the client has sent beside its own certificate."""
-    path = sandbox.directory
-    _certificate(path / "ca.pem", name="ca")
-    signed_by = ["-CA", path / "ca.pem", "-CAkey", path / "ca.key"]
-    context = _certificate(path / "client.pem", *signed_by, "-addext", "basicConstraints=CA:FALSE")
+@pytest.mark.parametrize("verify", ["optional", "require", "optional_no_ca"])
+def test_client_certificates(sandbox, verify):
+    """What mod_ssl has found of one isn't all in OpenSSL's object, and a restart may revoke it. Clients
+    that show none are parked."""
+    own = tls_parking.client_certificate(sandbox.directory)
     httpd, lingerd = tls_parking.site(
         sandbox, MPM, log_level=_DEBUG,
-        extra=f"SSLVerifyClient require\nSSLCACertificateFile {path}/ca.pem\n")
-    with TlsKeepAlive(httpd.ports["tls"], context=context) as connection:
-        connection.ask()
-        wait_parked(lingerd, 1)
-        assert connection.ask()[0] == 200
-    with (path / "client.pem").open("a", encoding="ascii") as chain:
-        chain.write((path / "ca.pem").read_text(encoding="ascii"))
+        extra=f'SSLVerifyClient {verify}\nSSLVerifyDepth 1\nSSLCACertificateFile "{own}"\n')
     context = client_context()
-    context.load_cert_chain(path / "client.pem", path / "client.key")
-    wait_parked(lingerd, 0)
+    context.load_cert_chain(own, own.with_suffix(".key"))
     with TlsKeepAlive(httpd.ports["tls"], context=context) as connection:
-        _stays(httpd, lingerd, connection, "a chain of client certificates")
+        _stays(httpd, lingerd, connection, "a client's certificate")
+    if verify != "require":
+        with TlsKeepAlive(httpd.ports["tls"]) as connection:
+            connection.ask()
+            wait_parked(lingerd, 1)
+            assert connection.ask()[0] == 200
 
 
 def test_padded_records(sandbox):
@@ -167,21 +125,6 @@ def test_event(sandbox):
     httpd.allowed_lines.append("LingerKeepAlive has no effect: this MPM")
     with TlsKeepAlive(httpd.ports["tls"]) as connection:
         _stays(httpd, lingerd, connection, None)
-
-
-def test_a_full_table_is_no_trouble(sandbox):
-    """Large states have fewer places: what finds none stays with its worker. (A certificate makes it
-    large: thousands of them don't fit into a test, so here it is one that is larger than any place.)"""
-    subject = "/CN=somebody" + "".join(f"/OU={'x' * 60}{i}" for i in range(60))
-    path = tls_parking.client_certificate(sandbox.directory, subject)
-    httpd, lingerd = tls_parking.site(
-        sandbox, MPM, log_level=_DEBUG,
-        extra=f'SSLVerifyClient require\nSSLVerifyDepth 1\nSSLCACertificateFile "{path}"\n')
-    context = client_context()
-    context.load_cert_chain(path, path.with_suffix(".key"))
-    with TlsKeepAlive(httpd.ports["tls"], context=context) as connection:
-        _stays(httpd, lingerd, connection, None)
-    assert httpd.error_log.matching("not parked: there is no room for its TLS state")
 
 
 def test_without_mod_ssl(sandbox):

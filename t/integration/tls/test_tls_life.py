@@ -132,32 +132,39 @@ def test_no_tls_any_more(sandbox, mpm):
     wait_counted(lingerd, Parked=0, Returned=1)
 
 
-@pytest.mark.parametrize("certificate", [True, False])
-def test_restarts_and_client_certificates(sandbox, mpm, certificate):
-    """What was verified, or would be now, may be another thing after a restart (a list of revoked ones
-    has changed, say): the connection ends with a FIN, as stock httpd ends idle ones at a restart."""
-    own = tls_parking.client_certificate(sandbox.directory)
-    verify = f'SSLVerifyClient optional\nSSLVerifyDepth 1\nSSLCACertificateFile "{own}"\n'
-    httpd, lingerd = tls_parking.site(sandbox, mpm, extra=verify if certificate else "")
+_VERIFY = 'SSLVerifyClient optional\nSSLCACertificateFile "@dir@/../tls.crt"\n'
+_ALLOW = '<Directory "@dir@/www">\nAllowOverride All\n</Directory>\n'
+
+
+@pytest.mark.parametrize("before, after, offers, goes_on", [
+    (_VERIFY, _VERIFY, False, True),
+    (_ALLOW, _ALLOW, False, True),
+    ("", _ALLOW, False, True),
+    ("", _ALLOW, True, False),  # a .htaccess may ask it for a certificate now
+    ("", _VERIFY, False, False),
+    (_VERIFY, "", False, False),
+])
+def test_restarts_that_change_what_is_asked_of_clients(sandbox, mpm, before, after, offers, goes_on):
+    """Who was asked for a certificate by other rules ends with a FIN, as stock httpd ends idle
+    connections at a restart; no other restart ends anything."""
+    httpd, lingerd = tls_parking.site(sandbox, mpm, extra=before + "# the end\n")
     context = tls_parking.client_context()
-    context.load_cert_chain(own, own.with_suffix(".key"))
+    context.post_handshake_auth = offers
     connection = TlsKeepAlive(httpd.ports["tls"], context=context)
     for turn in range(1, 3):
         assert connection.ask()[0] == 200
         wait_parked(lingerd, 1, total=turn)
-    if not certificate:
-        httpd.write_config(config=httpd.configuration["config"].replace("SSLEngine On", "SSLEngine On\n" + verify))
+    httpd.write_config(config=httpd.configuration["config"].replace(
+        before + "# the end\n", after + "# the end\n"))
     httpd.graceful()
     connection.send()
-    assert connection.closed_cleanly()
+    if goes_on:
+        assert connection.response()[0] == 200
+    else:
+        assert connection.closed_cleanly()
     connection.socket.close()
     status = httpd.status()
     assert status["LingerTlsRefused"] == status["LingerReturnsRefused"] == 0
-    with TlsKeepAlive(httpd.ports["tls"], context=context) as connection:
-        before = lingerd.counters()["LingerParkedTotal"]
-        for turn in range(1, 3):
-            assert connection.ask()[0] == 200
-            wait_parked(lingerd, 1, total=before + turn)
 
 
 def test_the_module_is_gone(sandbox, mpm):

@@ -152,21 +152,6 @@ def test_names(sandbox, mpm):
     assert lingerd.counters()["LingerParkedTotal"] == before
 
 
-@pytest.mark.parametrize("verify", ["optional", "require"])
-def test_client_certificates(sandbox, mpm, verify):
-    """Of the whole virtual host: who the client is is known after a stay as well."""
-    own = tls_parking.client_certificate(sandbox.directory)
-    httpd, lingerd = tls_parking.site(
-        sandbox, mpm, extra=f"SSLVerifyClient {verify}\nSSLVerifyDepth 1\n"
-        f'SSLCACertificateFile "{own}"\n' + _SHOW)
-    context = tls_parking.client_context()
-    context.load_cert_chain(own, own.with_suffix(".key"))
-    with TlsKeepAlive(httpd.ports["tls"], context=context) as connection:
-        seen = _asks_across_stays(connection, lingerd)
-    assert "|SUCCESS|CN=somebody|" in seen[0]["x-variables"]
-    assert len({headers["x-variables"] for headers in seen}) == 1
-
-
 def test_a_goodbye_ends_in_lingerd(site):
     """close_notify and FIN: no process of httpd's wakes up for it."""
     httpd, lingerd = site
