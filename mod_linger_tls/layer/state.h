@@ -31,7 +31,7 @@ struct TlsState {
   std::uint32_t client_rules = 0;
   std::string server_name;  // SNI, or empty; at most 255 bytes
   std::string alpn;         // the protocol chosen, or empty; at most 255 bytes
-  // SSL_SESSION in DER: the client's certificate, the result of its verification, cipher, id and id
+  // SSL_SESSION in DER: the client's certificate (of a caller that parks one), cipher, id and id
   // context; not its secret. server_session.h makes it and reads it.
   std::vector<unsigned char> session;
 };
