@@ -216,6 +216,19 @@ void parking_table(std::string& out, const DaemonCounters& c) {
          "Worker time freed: " + duration_text(c[kParkMillisFreed]) + ".</small></div>\n";
 }
 
+// Only where LingerRequest has done something.
+void request_table(std::string& out, const DaemonCounters& c) {
+  using enum DaemonCounter;
+  if (c[kGatherTotal] == 0) return;
+  out += "<div><table><caption>Requests that came slowly</caption>\n";
+  for (const DaemonCounter end : counters_in<CounterGroup::kGatherEnds>()) {
+    row(out, info(end), c[end], c[kGatherTotal]);
+  }
+  footer(out, "Taken", c[kGatherTotal]);
+  out += "</table><small>" + grouped(c[kGathering]) + " now, with " + bytes_text(c[kGatherMemory]) +
+         ". Worker time freed: " + duration_text(c[kGatherMillisFreed]) + ".</small></div>\n";
+}
+
 void fates_table(std::string& out, const ModuleCounters& c) {
   using enum ModuleCounter;
   const std::uint64_t all =
@@ -255,6 +268,7 @@ std::string section(const Report& report) {
     ends_table(out, report.daemon.snapshot.counters);
     deliveries_table(out, report.daemon.snapshot.counters);
     parking_table(out, report.daemon.snapshot.counters);
+    request_table(out, report.daemon.snapshot.counters);
   }
   return out + "</div>\n</div>\n";
 }

@@ -14,6 +14,9 @@
 
 namespace lingerd {
 
+// Whether anything can be parked here.
+[[nodiscard]] bool is_parking_on();
+
 void register_park_filter();
 // Null: the connection can't be parked.
 [[nodiscard]] ap_filter_t* park_filter_of(conn_rec* connection);
