@@ -85,7 +85,8 @@ struct CarriedParking {
   AwaitedPart awaited;         // of a request that is coming; stay.keepalive_ms is its timeout
   MonoMillis began = 0;        // likewise, in httpd
 };
-static_assert(sizeof(CarriedParking) == 104, "another size is another kCarryVersion");
+static_assert(sizeof(CarriedParking) == (kAligned64 ? 104 : 92),
+              "another size is another kCarryVersion");
 
 struct CarriedState {
   std::uint64_t started_ns = 0;  // when the counters began

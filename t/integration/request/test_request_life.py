@@ -156,7 +156,7 @@ def sandbox_for_all(module_sandbox, mpm):
 def test_requests_race_with_restarts(sandbox, mpm):
     """Clients that send in random pieces, while httpd restarts gracefully and lingerd becomes another."""
     httpd, lingerd = slow.site(sandbox, mpm, workers=4, config="KeepAliveTimeout 30\nMaxKeepAliveRequests 0\n")
-    httpd.allowed_lines += ["lingerd is", "AH00045", "AH00046"]
+    httpd.allowed_lines += ["lingerd is", "AH00045", "AH00046", "cgid:"]
     lingerd.allowed_lines += HANDED_OVER
     rounds = int(os.environ.get("RACE_REQUESTS", "400")) // 8
     wrong = []
@@ -184,7 +184,9 @@ def test_requests_race_with_restarts(sandbox, mpm):
 
     def disturb():
         while not done.wait(0.7):
+            before = len(lingerd.log.matching("took over"))
             os.kill(lingerd.pid, signal.SIGUSR2)
+            wait_until(lambda n=before: len(lingerd.log.matching("took over")) > n, "another one")
             if done.wait(0.7):
                 return
             os.kill(httpd.pid, signal.SIGUSR1)
