@@ -149,9 +149,11 @@ std::size_t Luggage::examine(std::vector<UniqueFd> strays, Loop& loop) {
 void Luggage::move_into(Loop& loop) {
   if (!came_) return;
   if (result_ != CarryResult::kOk) {
-    log::write(log::Level::kWarning,
-               "the sockets that came with the start have a state of %s: their time begins again",
-               result_ == CarryResult::kOtherVersion ? "another version" : "an unknown kind");
+    log::write(
+        log::Level::kWarning,
+        "the sockets that came with the start have a state of %s: all of them linger from now on; "
+        "responses under way are cut, and idle connections end",
+        result_ == CarryResult::kOtherVersion ? "another version" : "an unknown kind");
   }
   auto [counters, capacity, lingerer, parking, intake] = loop.holdings();
   Sorted sorted(state_);
