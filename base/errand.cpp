@@ -52,16 +52,17 @@ void own_signals() {
 // The last of what reserve() took; -1: nothing. While a child shares the table, the end of the pipe
 // that it writes to is there.
 int reserved = -1;
+// All numbers below this one are taken, for good.
+int low_end = static_cast<int>(kReservedForErrands);
 
 // A descriptor that is in nobody's way. -1: there is none.
 int placeholder() {
-  return eventfd(0, EFD_CLOEXEC);
+  return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
-bool leave_the_table(int last_kept) {
+bool leave_the_table(int first) {
 #ifdef CLOSE_RANGE_UNSHARE
-  return syscall(SYS_close_range, static_cast<unsigned>(last_kept) + 1, UINT_MAX,
-                 CLOSE_RANGE_UNSHARE) == 0;
+  return syscall(SYS_close_range, static_cast<unsigned>(first), UINT_MAX, CLOSE_RANGE_UNSHARE) == 0;
 #else
   return false;
 #endif
@@ -70,7 +71,7 @@ bool leave_the_table(int last_kept) {
 // Nothing may be done to the table before it is this process's own.
 void part_with_descriptors(int answer, bool shares_table) {
   if (shares_table) {
-    if (!leave_the_table(answer)) _exit(EXIT_FAILURE);
+    if (!leave_the_table(low_end)) _exit(EXIT_FAILURE);
     const char parted = 0;
     if (write(answer, &parted, sizeof parted) != sizeof parted) _exit(EXIT_FAILURE);
   }
@@ -131,16 +132,19 @@ void close_from(int first, std::vector<int> keeps) {
 }
 
 // All numbers below a multiple of 64: before Linux 6.11 the new table is made of whole words of 64,
-// and what is in the range is closed in it.
+// and what is in the range is closed in it. Some may be taken already, by what the program that
+// started this one has left open.
 void Errand::reserve(std::uint64_t nofile) {
   if (nofile < kLeastToReserveFrom) return;
   if (!leave_the_table(std::numeric_limits<int>::max())) return;  // an empty range: a question
   int last = -1;
-  do {
-    const int fd = placeholder();
-    if (fd < 0) return;
-    last = fd;
-  } while ((last + 1) % static_cast<int>(kReservedForErrands) != 0);
+  while (last + 1 != low_end) {
+    UniqueFd fd(placeholder());
+    if (!fd) return;
+    if (fd.get() >= low_end && last >= 0) break;
+    while (fd.get() >= low_end) low_end += static_cast<int>(kReservedForErrands);
+    last = fd.release();
+  }
   reserved = last;
 }
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // lingerd, from its command line to its exit status.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -11,6 +14,7 @@
 #include "base/errand.h"
 #include "base/log.h"
 #include "base/startup_error.h"
+#include "base/unique_fd.h"
 #include "lingerd/io/orders.h"
 #include "lingerd/life.h"
 #include "lingerd/start/command_line.h"
@@ -27,6 +31,16 @@ namespace {
 
 // A parcel that this many lingerds have died of isn't opened again.
 constexpr std::uint32_t kMostAttempts = 3;
+
+// Whatever is opened next would take the place of one that is closed: the log's lines would go to a
+// client, or into the stats page.
+void open_standard_descriptors() {
+  int fd = -1;
+  do {
+    fd = open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  UniqueFd(fd).reset();
+}
 
 // Those of the loop wait for it. No other signal whose default is to end or stop the process may do
 // so: what scripts send by habit (to open a log again), what a terminal sends, a peer that is gone,
@@ -122,6 +136,7 @@ int run(const CommandLine& command_line, const Program& program) {
 
 int main(int argc, char** argv) {
   using namespace lingerd;
+  open_standard_descriptors();
   const Program program = this_program(argv);
   const CommandLine command_line = parse_command_line(argc, argv);
   switch (command_line.action) {

@@ -40,7 +40,7 @@ bool good_delivery(const Delivery& delivery) {
   const Content& content = delivery.content;
   return good_duration(delivery.idle_ms) && good_duration(delivery.cap_ms) &&
          good_patience(delivery.patience) && content.left <= kMaxContent &&
-         content.offset <= kMaxContent && content.memory <= kMaxContent &&
+         content.offset <= 2 * kMaxContent - content.left && content.memory <= kMaxContent &&
          delivery.window_left >= content.left && delivery.window_left <= kMaxContent;
 }
 

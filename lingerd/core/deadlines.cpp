@@ -58,6 +58,13 @@ void DeadlineQueue::arm(SocketId id, MonoMillis start, std::uint32_t duration_ms
   list.tail = id;
 }
 
+void DeadlineQueue::arm_again(SocketId id, const Armed& as_before, Owner owner) {
+  arm(id, as_before.deadline - as_before.duration_ms, as_before.duration_ms, owner);
+  Link& link = links_[id];
+  const MonoMillis before = link.prev == kNone ? 0 : links_[link.prev].deadline;
+  link.deadline = std::max(as_before.deadline, before);
+}
+
 void DeadlineQueue::disarm(SocketId id) {
   if (id >= links_.size() || links_[id].list == kUnarmed) return;
   Link& link = links_[id];

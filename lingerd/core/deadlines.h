@@ -52,9 +52,9 @@ class DeadlineQueue {
     std::uint32_t duration_ms = 0;  // of the list that it is in
   };
   [[nodiscard]] std::optional<Armed> armed(SocketId id) const;
-  void arm_again(SocketId id, const Armed& as_before, Owner owner = 0) {
-    arm(id, as_before.deadline - as_before.duration_ms, as_before.duration_ms, owner);
-  }
+  // Due when it was, or with its list's last one if that is later, whatever its list rounds to: to
+  // be called in the order of the deadlines.
+  void arm_again(SocketId id, const Armed& as_before, Owner owner = 0);
 
   // Calls `visit` with the longest-armed socket of each list.
   template <typename Visit>

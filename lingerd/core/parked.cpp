@@ -265,7 +265,7 @@ void Parked::carry_in(std::vector<Carried> parked, std::uint64_t now_ns) {
       lines_.taken(address, to_millis(now_ns));
       continue;
     }
-    timeouts_.arm(id, state.deadline_ms - stay.keepalive_ms, stay.keepalive_ms, slot.place);
+    timeouts_.arm_again(id, {state.deadline_ms, stay.keepalive_ms}, slot.place);
   }
   for (const auto& [id, address, state] : parked) {
     if (!ops_.watch(id, slots_[id].generation, ParkOps::Watch::kFirst) &&

@@ -61,7 +61,6 @@ Parking::Verdict Parking::arrive(SocketId id, UniqueFd& address, const Handoff& 
                                  std::uint64_t now_ns) {
   if (guard_.has_taken(static_cast<int>(id), handoff.handed_off_ns)) {
     KernelSockets::discard(UniqueFd(static_cast<int>(id)));
-    address.reset();
     parked_.count_home();
     return Verdict::kGood;
   }

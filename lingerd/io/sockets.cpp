@@ -103,11 +103,6 @@ bool KernelSockets::examine_content(int fd, const Handoff& handoff, Content& con
   return true;
 }
 
-bool KernelSockets::is_content(int fd) {
-  struct stat file {};
-  return fstat(fd, &file) == 0 && S_ISREG(file.st_mode);
-}
-
 void KernelSockets::discard(UniqueFd fd) {
   if (fd && is_quick_to_close(fd.get())) {
     fd.reset();

@@ -40,9 +40,6 @@ class KernelSockets final : public SocketOps, public DeliveryOps {
   // Fills `content`, but for its number.
   [[nodiscard]] static bool examine_content(int fd, const Handoff& handoff, Content& content);
 
-  // Whether a descriptor is one of these rather than a socket.
-  [[nodiscard]] static bool is_content(int fd);
-
   // Lets go of a client's socket that isn't watched.
   static void discard(UniqueFd fd);
 

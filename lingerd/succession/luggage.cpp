@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/unix_socket.h"
 #include "contract/defaults.h"
 #include "contract/record.h"
 #include "lingerd/core/lingerer.h"
@@ -136,10 +137,10 @@ std::size_t Luggage::examine(std::vector<UniqueFd> strays, Loop& loop) {
     SocketId id = 0;
     if (KernelSockets::adopt(fd, id)) {
       unknown_.push_back(id);
-    } else if (KernelSockets::is_content(fd.get())) {
-      closer().take(std::move(fd), Closer::kOwn);
-    } else {
+    } else if (peer_of(fd.get())) {
       loop.holdings().intake.readmit(std::move(fd), loop.now());
+    } else {  // a content, a way back
+      closer().take(std::move(fd), Closer::kOwn);
     }
   }
   return unknown_.size() - before;

@@ -107,6 +107,11 @@ TEST(Carry, what_is_cut_off_or_longer_is_garbage) {
 TEST(Carry, values_that_no_linger_has_are_garbage) {
   CHECK(result_with([](CarriedSocket&) {}) == CarryResult::kOk);
   CHECK(result_with([](CarriedSocket& s) { s.delivery = delivery(); }) == CarryResult::kOk);
+  // The most that a record may say, nearly delivered.
+  CHECK(result_with([](CarriedSocket& s) {
+          s.delivery = delivery();
+          s.delivery.content.offset = 2 * kMaxContent - s.delivery.content.left;
+        }) == CarryResult::kOk);
   constexpr void (*kWrong[])(CarriedSocket&) = {
       [](CarriedSocket& s) { s.cap.duration_ms = 0; },
       [](CarriedSocket& s) { s.cap.duration_ms = kMaxDurationMs + 1; },
@@ -141,7 +146,7 @@ TEST(Carry, values_that_no_linger_has_are_garbage) {
       },
       [](CarriedSocket& s) {
         s.delivery = delivery();
-        s.delivery.content.offset = kMaxContent + 1;
+        s.delivery.content.offset = 2 * kMaxContent - s.delivery.content.left + 1;
       },
       [](CarriedSocket& s) {
         s.delivery = delivery();

@@ -468,6 +468,26 @@ TEST(parked, goes_on_in_the_next_lingerd) {
   CHECK(parks_add_up(next_counters));
 }
 
+// The last one's list is one of rounded durations: it waits for longer than was asked, but not for
+// longer each time, until no successor believes it.
+TEST(parked, a_handover_gives_no_more_time) {
+  constexpr SocketId kLast = DeadlineQueue::kMaxDurations;
+  for (SocketId id = 0; id < kLast; ++id) park(id, 5'000 + id);
+  park(kLast, 2'100'000);
+  const std::vector<Parked::Carried> carried = parked.carry_out();
+  FakePark next_ops;
+  DaemonCounters next_counters = counters;
+  Capacity next_capacity{next_counters, 1'000'000};
+  Parked next{next_ops, next_capacity, next_counters};
+  for (const Parked::Carried& each : carried) next_ops.open[each.id] = {};
+  next.carry_in(carried, now);
+  const std::vector<Parked::Carried> again = next.carry_out();
+  LONGS_EQUAL(kLast + 1, again.size());
+  for (SocketId id = 0; id <= kLast; ++id) {
+    LONGS_EQUAL(carried[id].state.deadline_ms, again[id].state.deadline_ms);
+  }
+}
+
 TEST(parked, what_got_lost_between_two_has_ended) {
   park(10);
   DaemonCounters next_counters = counters;

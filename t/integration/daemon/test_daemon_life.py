@@ -3,10 +3,12 @@
 import contextlib
 import os
 import socket
+import subprocess
 
 import pytest
 
-from harness import clients, stats
+from harness import clients, places, stats
+from harness.lingerd import environment
 from harness.record import WELCOME, Child, record, tcp_pair
 from harness.waiting import wait_equal, wait_until
 
@@ -45,6 +47,20 @@ def test_ways_to_end(served):
     for client in (silent, capped):
         assert client.recv(10) == b""  # a FIN, no RST: nothing was unread
         client.close()
+
+
+def test_started_without_standard_descriptors(sandbox):
+    """By a program that has closed them. Would catch log lines that go to what was opened next."""
+    lingerd = sandbox.lingerd(start=False)
+    process = subprocess.Popen([str(places.LINGERD), *lingerd.arguments], env=environment(),
+                               preexec_fn=lambda: os.closerange(0, 3))
+    try:
+        wait_until(lingerd.socket_path.is_socket, "it listens")
+        for number in range(3):
+            assert os.readlink(f"/proc/{process.pid}/fd/{number}") == os.devnull
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def test_drains_everything(served):

@@ -11,10 +11,11 @@ import struct
 
 import pytest
 
-from harness import clients, deliveries, inject, places, proc
+from harness import clients, deliveries, inject, places, proc, stand_in
 from harness.httpd import content
 from harness.record import WELCOME, Child
 from harness.service import Service
+from harness.stand_in import StandIn
 from harness.stats import adds_up
 from harness.waiting import wait_equal, wait_until
 
@@ -188,14 +189,16 @@ def _state_in(parcel):
 @pytest.mark.parametrize("at,says", [(8, "another version"), (12, "another version"),
                                      (0, "an unknown kind")],
                          ids=["version", "size of a socket's state", "magic"])
-def test_a_state_of_another_version(service, at, says):
-    """Left by an older or newer lingerd. Would catch deadlines and counters that are misread, and
-    clients that are dropped because of it: their time begins again."""
+def test_a_state_of_another_version(service, sandbox, at, says):
+    """Left by an older or newer lingerd. Would catch deadlines and counters that are misread, clients
+    that are dropped because of it (their time begins again), and a way back that is taken for a peer."""
     service.start(with_store=False)
-    with Child(service.path) as child:
+    with Child(service.path) as child, StandIn(sandbox.directory, rate=100) as httpd:
         child.greeting()
-        lingering = _fill(child, 50, idle_ms=600_000, cap_ms=600_000)
-        wait_until(lambda: service.page()["LingerQueue"] == 50, "all are there")
+        lingering = _fill(child, 49, idle_ms=600_000, cap_ms=600_000)
+        lingering += stand_in.park(child, httpd.way, 1)
+        wait_until(lambda: service.page()["LingerQueue"] == 49 and service.page()["LingerParked"] == 1,
+                   "all are there")
         service.restart_begins()
         with _state_in(service.systemd.stored["out"]) as state:
             number, = struct.unpack("=I", os.pread(state, 4, at))
@@ -213,6 +216,7 @@ def test_a_state_of_another_version(service, at, says):
         page = service.page()
         # On a machine that stands still for 5 s some may be taken for silent; over their time, none.
         assert page["LingerClosedCap"] == page["LingerClosedByReset"] == page["LingerEvicted"] == 0
+        assert "refused" not in service.log.read_text()
         assert adds_up(page)
     service.stop()
 

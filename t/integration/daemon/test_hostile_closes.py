@@ -17,7 +17,7 @@ from harness.bystander import Bystander
 from harness.fuse_peer import FusePeer
 from harness.record import (DELIVER, DENIED, IDLE, WAY_BACK, WELCOME, Child, clinging_socket,
                             record, tcp_pair, welcomed)
-from harness.stand_in import StandIn, park
+from harness.stand_in import ANSWER, StandIn, park
 from harness.waiting import wait_equal, wait_until
 
 REFUSED = r"lingerd: refused "
@@ -303,6 +303,32 @@ def test_what_the_guard_finds_in_a_queue(lingerd, sandbox):
             lingerd.resume()
             wait_equal(lambda: rejected(lingerd), refusals, "refusals")
         wait_equal(lambda: len(lingerd.fds()), before, "descriptors")
+
+
+def test_a_record_that_the_guard_has_answered_comes_again(lingerd, sandbox):
+    """With the same connection and another way back, which clings. Would catch a close in the loop."""
+    with contextlib.ExitStack() as stack:
+        stand_in = stack.enter_context(StandIn(sandbox.directory, rate=100))
+        honest, hostile = (stack.enter_context(welcomed(lingerd)) for _ in range(2))
+        stack.enter_context(park(honest, stand_in.way, 1)[0])
+        wait_until(lambda: len(proc.children(lingerd.pid)) == 2, "it has a closer and a guard")
+        lingerd.allowed_lines.append("this process has stood still")
+        lingerd.pause()
+        parked = record(kind=IDLE, stall_ms=60_000)
+        client, server = (stack.enter_context(end) for end in tcp_pair())
+        client.sendall(b"a request")
+        hostile.send(parked, [server, stand_in.way])
+        assert client.recv(1000) == ANSWER, "by way of the guard"
+        lingerd.resume()
+        wait_equal(lambda: lingerd.counters()["LingerReturned"], 1, "returns")
+        lingerd.pause()
+        slow, clings = clinging_socket()
+        hostile.send(parked, [server, clings])
+        let_go(clings)
+        lingerd.resume()
+        stack.enter_context(welcomed(lingerd)).lingering_client().close()
+        wait_equal(lambda: lingerd.counters()["LingerClosedByClient"], 1, "ends")
+        slow.close()
 
 
 def test_messages_behind_empty_ones(lingerd):

@@ -134,7 +134,7 @@ def test_the_guard_is_replaced(sandbox):
         os.kill(lingerd.pid, signal.SIGUSR2)
         wait_until(lambda: lingerd.log.matching("took over"), "a successor")
         wait_until(lambda: keepalive.guard_of(lingerd) != second, "with a guard of its own")
-        assert not pathlib.Path(f"/proc/{second}").exists()
+        wait_until(lambda: not pathlib.Path(f"/proc/{second}").exists(), "the old one has ended")
         lingerd.pause()
         assert connection.ask()[0] == 200
         lingerd.resume()
