@@ -26,9 +26,8 @@ std::optional<Stays> the_stays;
 // It holds keys, and sealed states: a core has neither.
 void leave_out_of_cores(void* memory, std::size_t size) {
   const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<std::uintptr_t>(memory) / page * page;
-  const auto end = reinterpret_cast<std::uintptr_t>(memory) + size;
-  (void)madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTDUMP);
+  const std::uintptr_t before = reinterpret_cast<std::uintptr_t>(memory) % page;
+  (void)madvise(static_cast<char*>(memory) - before, before + size, MADV_DONTDUMP);
 }
 
 // The size in the name makes a newer module start afresh instead of reading an older one's.
