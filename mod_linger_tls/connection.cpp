@@ -62,20 +62,23 @@ int find_session(SSL* ssl, const unsigned char* identity, std::size_t length,
                                          : 1;
 }
 
-// OpenSSL takes an end without a goodbye for a failure, and the session for one that nobody may
-// resume. Of a parked connection it isn't.
-apr_status_t keep_session(void* data) {
-  const auto* ours = static_cast<Connection*>(data);
-  if (ours->gone && ours->ssl != nullptr) {
-    SSL_set_shutdown(ours->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-  }
-  return APR_SUCCESS;
-}
-
-// mod_ssl frees its object before the connection's pool goes or after, and on some errors long
-// before; whichever it is, nobody asks it any more.
+// On some errors mod_ssl frees its object long before the connection's pool goes.
 void note_freed(void*, void* ours, CRYPTO_EX_DATA*, int, long, void*) noexcept {
   if (ours != nullptr) static_cast<Connection*>(ours)->ssl = nullptr;
+}
+
+// Before mod_ssl frees its object with the pool, which note_freed() may not be told: a child of
+// prefork's ends in a signal handler, maybe while OpenSSL holds the lock that its callbacks need.
+apr_status_t let_go_of_ssl(void* data) {
+  auto* ours = static_cast<Connection*>(data);
+  SSL* ssl = std::exchange(ours->ssl, nullptr);
+  if (ssl == nullptr) return APR_SUCCESS;
+  SSL_set_ex_data(ssl, place_in_ssl, nullptr);
+  SSL_set_msg_callback(ssl, nullptr);
+  // OpenSSL takes an end without a goodbye for a failure, and the session for one that nobody may
+  // resume. Of a parked connection it isn't.
+  if (ours->gone) SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+  return APR_SUCCESS;
 }
 
 Connection& make_connection(conn_rec* connection) {
@@ -83,17 +86,11 @@ Connection& make_connection(conn_rec* connection) {
   apr_pool_cleanup_register(
       connection->pool, ours,
       [](void* data) -> apr_status_t {
-        auto* ending = static_cast<Connection*>(data);
-        if (ending->ssl != nullptr) {
-          SSL_set_ex_data(ending->ssl, place_in_ssl, nullptr);
-          SSL_set_msg_callback(ending->ssl, nullptr);
-        }
-        ending->~Connection();
+        static_cast<Connection*>(data)->~Connection();
         return APR_SUCCESS;
       },
       apr_pool_cleanup_null);
-  // Before mod_ssl frees its object.
-  apr_pool_pre_cleanup_register(connection->pool, ours, keep_session);
+  apr_pool_pre_cleanup_register(connection->pool, ours, let_go_of_ssl);
   ap_set_module_config(connection->conn_config, &linger_tls_module, ours);
   return *ours;
 }

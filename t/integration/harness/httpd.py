@@ -27,7 +27,7 @@ def content(name):
 
 # OpenSSL's objects belong to mod_ssl, and ASan doesn't see what libcrypto does with memory that has
 # been freed: glibc fills it with a pattern instead, on which anything that still looks at it fails.
-_PERTURBED = {"MALLOC_PERTURB_": "165"}
+PERTURBED = {"MALLOC_PERTURB_": "165"}
 
 
 class Httpd:
@@ -76,7 +76,7 @@ class Httpd:
         if not self.socket_path:
             return {}
         return sanitized.httpd_environment(
-            _PERTURBED if "linger_tls_module" in str(self.configuration) else None,
+            PERTURBED if "linger_tls_module" in str(self.configuration) else None,
             leaks=not sanitized.foreign_leaks(self.configuration.get("config", "")))
 
     def _command(self, *arguments):
@@ -140,8 +140,10 @@ class Httpd:
     def graceful(self):
         self._restart(signal.SIGUSR1)
 
-    def restart(self):
-        self._let_workers_sleep()
+    def restart(self, *, quiet=True):
+        """`quiet`: not while its workers are at work, where stock httpd itself may crash."""
+        if quiet:
+            self._let_workers_sleep()
         self._restart(signal.SIGHUP)
 
     def _restart(self, number):
@@ -153,15 +155,21 @@ class Httpd:
     def _let_workers_sleep(self):
         """Stock event: a child that is told to end at once closes its workers' sockets, also the one
         whose worker is just done with it, in memory that may be gone by then (close_worker_sockets()),
-        and dies of SIGSEGV. With nothing to do for the workers it doesn't; with load it may."""
+        and dies of SIGSEGV. With nothing to do for the workers it doesn't; with load it may.
+        Stock prefork: such a child ends in its signal handler, where mod_ssl frees its object, also the
+        one that it is just freeing (ssl_filter_io_shutdown()), and dies of SIGSEGV or SIGABRT."""
         end = time.monotonic() + 5
         before = None
-        while self.mpm == "event" and time.monotonic() < end:
+        while self._fears_signals() and time.monotonic() < end:
             now = proc.sleeping_threads(self.children())
             if now is not None and now == before:
                 return
             before = now
             time.sleep(0.02)
+
+    def _fears_signals(self):
+        return self.mpm == "event" or (
+            self.mpm == "prefork" and "ssl" in self.configuration.get("modules", ()))
 
     def graceful_stop(self):
         """Returns at once; `wait_gone` waits for the end."""

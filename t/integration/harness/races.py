@@ -32,7 +32,7 @@ def _graceful(httpd, lingerd, _racers):
 
 
 def _hard(httpd, lingerd, _racers):
-    httpd.restart()
+    httpd.restart(quiet=False)
 
 
 def _upgrade(httpd, lingerd, _racers):

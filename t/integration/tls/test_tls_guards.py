@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from harness import inject, places, tap, tls_parking
+from harness import clients, inject, places, tap, tls_parking
+from harness.httpd import PERTURBED
 from harness.keepalive import KeepAlive
 from harness.tls_parking import TlsKeepAlive
 from harness.waiting import wait_until
@@ -207,20 +208,20 @@ def test_not_even_a_careless_module_writes(sandbox, mpm):
     client.socket.close()
 
 
-@pytest.fixture(scope="module")
-def shim(module_sandbox):
-    path = module_sandbox.directory / "keylog_shim.so"
-    source = pathlib.Path(__file__).with_name("keylog_shim.c")
+def _shim(sandbox, name):
+    path = sandbox.directory / f"{name}.so"
+    source = pathlib.Path(__file__).with_name(f"{name}.c")
     subprocess.run(["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(path),
                     str(source), "-ldl"], check=True)
-    return path
+    return str(path)
 
 
 @pytest.mark.parametrize("side", ["CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0", "none"])
-def test_keys_are_tried_first(sandbox, mpm, shim, side):
+def test_keys_are_tried_first(sandbox, mpm, side):
     """An OpenSSL that tells something else than it uses: nothing is parked, and nobody is harmed."""
     lingerd = sandbox.lingerd()
-    httpd = inject.httpd(sandbox, {"LD_PRELOAD": str(shim), "WRONG_SECRET": side}, mpm, lingerd=lingerd,
+    environment = {"LD_PRELOAD": _shim(sandbox, "keylog_shim"), "WRONG_SECRET": side}
+    httpd = inject.httpd(sandbox, environment, mpm, lingerd=lingerd,
                          **tls_parking.configuration(sandbox, log_level="notice linger:debug"))
     with TlsKeepAlive(httpd.ports["tls"]) as connection:
         for _ in range(3):
@@ -231,3 +232,16 @@ def test_keys_are_tried_first(sandbox, mpm, shim, side):
             return
         assert lingerd.counters()["LingerParkedTotal"] == 0
         assert httpd.error_log.matching("records that its secrets don't open")
+
+
+def test_child_ends_within_openssl(sandbox):
+    """Prefork ends a child in its signal handler, at any instruction; also where OpenSSL then frees mod_ssl's
+    object without telling anybody, because the lock for that is held. Freed memory has a pattern in it, and
+    a crash is a line in the log."""
+    environment = {"LD_PRELOAD": _shim(sandbox, "ending_shim"), **PERTURBED}
+    httpd = inject.httpd(sandbox, environment, "prefork", lingerd=sandbox.lingerd(),
+                         **tls_parking.configuration(sandbox))
+    before = set(httpd.children())
+    with pytest.raises((clients.NoResponse, ConnectionResetError)):
+        TlsKeepAlive(httpd.ports["tls"])
+    wait_until(lambda: before - set(httpd.children()), "the child has ended")
