@@ -171,7 +171,8 @@ module AP_MODULE_DECLARE_DATA unknown_module = {STANDARD20_MODULE_STUFF, NULL, N
 def _compiled(directory):
     source, library = directory / "mod_unknown.c", directory / "mod_unknown.so"
     source.write_text(UNKNOWN)
-    flags = subprocess.run(["apxs", "-q", "CFLAGS"], capture_output=True, text=True, check=True).stdout
+    flags = "".join(subprocess.run(["apxs", "-q", name], capture_output=True, text=True, check=True).stdout
+                    for name in ("CFLAGS", "EXTRA_CPPFLAGS"))
     include = [f"-I{subprocess.run(['apxs', '-q', name], capture_output=True, text=True, check=True).stdout.strip()}"
                for name in ("INCLUDEDIR", "APR_INCLUDEDIR")]
     subprocess.run(["cc", *flags.split(), *include, "-shared", "-fPIC", "-o", library, source.name],
