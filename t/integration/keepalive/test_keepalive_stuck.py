@@ -144,7 +144,10 @@ def test_the_guard_is_replaced(sandbox):
 def test_signs_of_life_come_more_often_while_httpd_runs(sandbox):
     """Would catch a heartbeat of a second, by which nobody can tell a stuck lingerd from a sleeping
     one within less than that."""
-    _, lingerd = keepalive.site(sandbox, "prefork")
+    httpd, lingerd = keepalive.site(sandbox, "prefork")
+    with KeepAlive(httpd.port) as connection:  # a child that had no greeting in time has one now
+        connection.ask()
+        wait_parked(lingerd, 1)
     beats = []
 
     def seen():
