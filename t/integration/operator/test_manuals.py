@@ -15,7 +15,7 @@ SOURCE = places.ROOT / "mod_linger"
 
 # What the shipped linger.conf shows commented out although it isn't the default.
 EXAMPLES = ("LingerOffload On", "LingerOffloadClose 256K", "LingerOffloadTimeout 60",
-            "LingerKeepAlive On")
+            "LingerKeepAlive On", "LingerKeepAliveTLS On")
 
 
 def text_of(page):
@@ -23,6 +23,13 @@ def text_of(page):
     shown = subprocess.run(["mandoc", "-T", "ascii", "-O", "width=1000", MAN / page],
                            capture_output=True, text=True, check=True, timeout=30).stdout
     return re.sub(r"\s+", " ", re.sub(r".\x08", "", shown))
+
+
+def directives():
+    """{name: its module}"""
+    sources = {"linger_module": SOURCE, "linger_tls_module": places.ROOT / "mod_linger_tls"}
+    return {name: module for module, folder in sources.items()
+            for name in re.findall(r'directive\(\s*"(\w+)"', (folder / "settings.cpp").read_text())}
 
 
 needs_mandoc = pytest.mark.skipif(shutil.which("mandoc") is None, reason="no mandoc")
@@ -86,13 +93,13 @@ def test_directives_have_the_codes_defaults():
 @needs_mandoc
 def test_each_directive_is_described_as_httpd_does():
     manual = text_of("mod_linger.7")
-    names = re.findall(r'directive\(\s*"(\w+)"', (SOURCE / "settings.cpp").read_text())
-    assert len(names) >= 13
+    names = directives()
+    assert len(names) >= 15
     sections = re.findall(r"^\.Ss (Linger\w*)$", (MAN / "mod_linger.7").read_text(), re.MULTILINE)
     assert sorted(sections) == sorted(names)
-    for name in names:
+    for name, module in names.items():
         assert re.search(rf"Description: \S[^:]* Syntax: {name} [^:]* Default: [^:]* Context: server "
-                         r"config(, virtual host)? Status: External Module: linger_module ",
+                         rf"config(, virtual host)? Status: External Module: {module} ",
                          manual), name
 
 
@@ -104,7 +111,7 @@ def test_documents_list_each_counter_and_directive():
         assert f"\n| `{key}` `{metric}` | " in counters, key
     guide = (places.ROOT / "docs" / "install.md").read_text()
     manual = (MAN / "mod_linger.7").read_text()
-    for name in re.findall(r'directive\(\s*"(\w+)"', (SOURCE / "settings.cpp").read_text()):
+    for name in directives():
         default = re.search(rf"^\| `{name} [^`]+` \| (?:`([^`]+)`)? \| ", guide, re.MULTILINE)
         assert default, name
         assert default[1] is None or f".Cd {name} {default[1]}\n" in manual, (name, default)
@@ -113,7 +120,7 @@ def test_documents_list_each_counter_and_directive():
 @needs_mandoc
 def test_directives_are_all_there_with_their_range(sandbox):
     manual = text_of("mod_linger.7")
-    for name in re.findall(r'directive\(\s*"(\w+)"', (SOURCE / "settings.cpp").read_text()):
+    for name in directives():
         assert f"Syntax: {name} " in manual, name
     httpd = sandbox.httpd("event", socket_path=sandbox.directory / "s", start=False,
                           linger_directives="LingerTime 0\n")
