@@ -404,7 +404,7 @@ def test_no_stats_page(sandbox, call):
     silent about it, or leaves half of it behind."""
     rules = inject.Rules(sandbox.directory)
     path = sandbox.directory / "s.sock"
-    rules.fail(call, "ENOSPC", first={"open": 3}.get(call, 1), count=1)
+    rules.fail(call, "ENOSPC", first={"open": 4}.get(call, 1), count=1)
     with without_a_page(sandbox, path, rules.environment()) as (_, text):
         assert f"no stats page, so server-status and lingerctl will say that lingerd is down: " \
                f"{path}.stats: No space left on device" in text

@@ -78,9 +78,7 @@ class Lingerd:
     def counters(self):
         """The page as it is after the turn in which lingerd did what the test has just seen: it is
         written at a turn's end."""
-        at_most = time.monotonic() + 1  # one that is stopped, or busy all the time
-        while not proc.waits_for_events(self.pid) and time.monotonic() < at_most:
-            time.sleep(0.001)
+        self._wait_for_the_turns_end()
         page = stats.read_page(self.stats_path)
         assert page is not None, "there is no stats page"
         return page
@@ -89,7 +87,14 @@ class Lingerd:
         return self.counters()["LingerQueue"]
 
     def fds(self):
+        """At the end of such a turn, or of its start."""
+        self._wait_for_the_turns_end()
         return proc.fds(self.pid)
+
+    def _wait_for_the_turns_end(self):
+        at_most = time.monotonic() + 1  # one that is stopped, or busy all the time
+        while not proc.waits_for_events(self.pid) and time.monotonic() < at_most:
+            time.sleep(0.001)
 
     def pause(self):
         os.kill(self.pid, signal.SIGSTOP)
