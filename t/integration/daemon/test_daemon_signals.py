@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from harness import places
+from harness import places, proc
 from harness.record import Child
 from harness.waiting import wait_equal, wait_until
 
@@ -129,6 +129,7 @@ def test_a_log_that_nobody_reads(sandbox):
                 client.close()
         with Child(path) as child:
             child.greeting()
+        wait_until(lambda: proc.waits_for_events(process.pid), "it has read its signals")
         os.set_blocking(ours, False)
         said = b""
 
