@@ -184,7 +184,7 @@ tsan: all build/ablinger ## Unit tests and lingerd under ThreadSanitizer, integr
 
 FUZZ_SECONDS ?= 30
 # What reads bytes that somebody else wrote, and what acts on them.
-fuzzed := $(call objects_of,contract report lingerd/core $(TLS_ROOMS)) \
+fuzzed := $(call objects_of,contract report lingerd/core mod_linger_tls/inner mod_linger_tls/layer) \
     $(addprefix $(OBJ)/,base/numbers.o lingerctl/text.o lingerd/start/options.o)
 fuzz_targets := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*_fuzz.cpp))
 .PHONY: fuzz fuzz-targets

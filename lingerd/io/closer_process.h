@@ -20,7 +20,7 @@ enum class CloserState : std::uint32_t {
 
 // One word, so that a closer that is killed leaves no doubt: what isn't counted isn't closed, but
 // for the one that it has in hand.
-struct CloserCard {
+struct alignas(8) CloserCard {
   CloserState state = CloserState::kIdle;
   std::uint32_t closed = 0;  // how many so far; begins again at 2^32
   bool operator==(const CloserCard&) const = default;

@@ -19,6 +19,14 @@ namespace {
 // Longer than between two lines of the same function of mod_ssl's.
 constexpr long kLifetimeSeconds = 300;
 
+bool set_time(SSL_SESSION* session) {
+#if OPENSSL_VERSION_NUMBER >= 0x30300000L
+  return SSL_SESSION_set_time_ex(session, std::time(nullptr)) != 0;
+#else
+  return SSL_SESSION_set_time(session, static_cast<long>(std::time(nullptr))) != 0;
+#endif
+}
+
 }  // namespace
 
 std::vector<unsigned char> session_without_secret(SSL* ssl) {
@@ -50,8 +58,7 @@ bool ServerSession::start(const Suite& suite, ConstBytes session) {
          RAND_bytes(key.data(), static_cast<int>(key.size())) == 1 &&
          RAND_bytes(identity_.data(), static_cast<int>(identity_.size())) == 1 &&
          SSL_SESSION_set1_master_key(own, key.data(), key.size()) == 1 &&
-         SSL_SESSION_set_max_early_data(own, 0) == 1 &&
-         SSL_SESSION_set_time(own, static_cast<long>(std::time(nullptr))) != 0 &&
+         SSL_SESSION_set_max_early_data(own, 0) == 1 && set_time(own) &&
          SSL_SESSION_set_timeout(own, kLifetimeSeconds) == 1;
 }
 

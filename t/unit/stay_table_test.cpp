@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mod_linger_tls/stay_table.h"
+#include "mod_linger_tls/layer/state.h"
 
 #include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <thread>
 #include <vector>

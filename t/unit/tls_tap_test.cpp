@@ -4,13 +4,17 @@
 #include <openssl/ssl3.h>
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "mod_linger_tls/last_record.h"
+#include "mod_linger_tls/layer/bytes.h"
 #include "mod_linger_tls/layer/hkdf.h"
 #include "mod_linger_tls/layer/protection.h"
+#include "mod_linger_tls/layer/record.h"
+#include "mod_linger_tls/layer/suite.h"
 
 #include <CppUTest/TestHarness.h>
 
