@@ -112,10 +112,11 @@ void turn_away(apr_socket_t* socket, apr_pool_t* pool) {
   apr_os_sock_put(&socket, &none, pool);
 }
 
-// By a child that is told to end at once: it takes the sockets from under its workers' hands.
+// By a child that is told to end at once: it takes the sockets from under its workers' hands. If it
+// did so while become() was at work, APR has the number still.
 bool has_been_closed(apr_socket_t* socket) {
   apr_os_sock_t fd = -1;
-  return apr_os_sock_get(&fd, socket) != APR_SUCCESS || fd < 0;
+  return apr_os_sock_get(&fd, socket) != APR_SUCCESS || fd < 0 || fcntl(fd, F_GETFD) < 0;
 }
 
 void refuse(server_rec* server, apr_socket_t* socket, const char* what, const ucred& peer) {

@@ -340,15 +340,17 @@ def test_strangers_at_the_listener(sandbox, mpm, sends):
         stranger.close()
 
 
-def test_a_child_ends_beside_a_return(sandbox):
+@pytest.mark.parametrize("moment", ["getsockopt", "dup3", "dup3 done"])
+def test_a_child_ends_beside_a_return(sandbox, moment):
     """Told to end at once, worker's child closes the sockets of its workers, one of which is just
-    looking what has come. Would catch lingerd taken for a stranger."""
+    looking what has come, or puts the client's socket into the place of what came. Would catch
+    lingerd taken for a stranger, and what it brought for forged."""
     rules = inject.Rules(sandbox.directory)
     lingerd = sandbox.lingerd()
     httpd = inject.httpd(sandbox, rules.environment(), "worker", lingerd=lingerd,
                          config="KeepAliveTimeout 60\n", linger_directives="LingerKeepAlive On\n")
     connection, = _parked(httpd, lingerd, 1)
-    looking = rules.delay("getsockopt", 700, count=1)
+    looking = rules.delay(moment, 700, count=1)
     connection.send()
     wait_until(lambda: looking.applied > 0, "a worker looks what it is")
     httpd.restart()
