@@ -54,7 +54,7 @@ APXS_FLAGS = $(eval APXS_FLAGS := $(shell $(APXS) -q EXTRA_CPPFLAGS) $(APXS_INCL
 # A folder is a room, and a static library: programs are linked with them from above to below, so that
 # a room which needs one above itself doesn't link. t/lint_wall.py has the same order, for includes.
 ROOMS := lingerd/start lingerd/succession lingerd/io lingerd/core report contract base
-MODULE_ROOMS := mod_linger mod_linger/keepalive mod_linger/offload mod_linger/link report contract
+MODULE_ROOMS := mod_linger mod_linger/keepalive mod_linger/request mod_linger/stay mod_linger/offload mod_linger/link report contract
 TLS_ROOMS := mod_linger_tls mod_linger_tls/inner mod_linger_tls/layer
 MODULE_BASE := fd_passing numbers unix_socket
 sources_of = $(wildcard $(addsuffix /*.cpp,$(1)))
@@ -64,8 +64,8 @@ library_of = $(OUT)/lib/$(subst /,-,$(1)).a
 COLD_SOURCES := $(call sources_of,lingerctl lingerd lingerd/start lingerd/succession report) \
     $(addprefix base/,errand.cpp flags.cpp log.cpp notify.cpp) lingerd/io/stats_file.cpp \
     $(addprefix mod_linger/,child.cpp mod_linger.cpp settings.cpp status.cpp) \
-    $(addprefix mod_linger/keepalive/,hooks.cpp objections.cpp listener_socket.cpp listener.cpp) \
-    mod_linger/offload/hooks.cpp
+    $(addprefix mod_linger/stay/,hooks.cpp objections.cpp listener_socket.cpp listener.cpp) \
+    $(addsuffix /hooks.cpp,mod_linger/keepalive mod_linger/offload mod_linger/request)
 
 daemon_libs = $(shell pkg-config --libs libsystemd)
 
@@ -185,7 +185,8 @@ tsan: all build/ablinger ## Unit tests and lingerd under ThreadSanitizer, integr
 FUZZ_SECONDS ?= 30
 # What reads bytes that somebody else wrote, and what acts on them.
 fuzzed := $(call objects_of,contract report lingerd/core mod_linger_tls/inner mod_linger_tls/layer) \
-    $(addprefix $(OBJ)/,base/numbers.o lingerctl/text.o lingerd/start/options.o)
+    $(addprefix $(OBJ)/,base/numbers.o lingerctl/text.o lingerd/start/options.o \
+        mod_linger/request/missing.o mod_linger/request/read_timeout.o)
 fuzz_targets := $(patsubst t/fuzz/%.cpp,build/fuzz/%,$(wildcard t/fuzz/*_fuzz.cpp))
 .PHONY: fuzz fuzz-targets
 fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS (30); needs clang++

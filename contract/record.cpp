@@ -18,6 +18,26 @@ bool good_content(const Record& record) {
          record.content_offset <= kMaxContent;
 }
 
+void put_awaited(const AwaitedPart& awaited, Record& record) {
+  record.flags = static_cast<std::uint16_t>(static_cast<unsigned>(awaited.part) |
+                                            static_cast<unsigned>(awaited.longest_s) << 2);
+  record.content_offset = std::uint64_t{awaited.min_rate} << 32 | awaited.body_at;
+  record.content_length = awaited.most;
+}
+
+bool take_awaited(const Record& record, AwaitedPart& out) {
+  const auto part = static_cast<RequestPart>(record.flags & 3);
+  if (part < RequestPart::kHead || part > RequestPart::kChunks) return false;
+  out.part = part;
+  out.body_at = static_cast<std::uint32_t>(record.content_offset);
+  out.min_rate = static_cast<std::uint32_t>(record.content_offset >> 32);
+  out.most = record.content_length;
+  out.longest_s = record.flags >> 2;
+  const bool is_body = part != RequestPart::kHead;
+  return out.most > 0 && out.most <= kMaxContent && (out.body_at > 0) == is_body &&
+         (out.min_rate > 0) == is_body && out.most >= out.body_at;
+}
+
 // Those that its kind has, and no others.
 DecodeResult decode_fields(const Record& record, Handoff& out) {
   const std::size_t index = index_of(record.kind);
@@ -27,8 +47,11 @@ DecodeResult decode_fields(const Record& record, Handoff& out) {
     return DecodeResult::kBadDuration;
   }
   if (form.stalls && !good_duration(record.stall_ms)) return DecodeResult::kBadDuration;
+  AwaitedPart awaited;
   if (form.content && !good_content(record)) return DecodeResult::kBadContent;
+  if (form.awaits && !take_awaited(record, awaited)) return DecodeResult::kBadContent;
   out = {.kind = record.kind};
+  out.awaited = awaited;
   if (form.lingers) {
     out.idle_ms = record.idle_ms;
     out.cap_ms = record.cap_ms;
@@ -40,10 +63,8 @@ DecodeResult decode_fields(const Record& record, Handoff& out) {
     out.content_length = record.content_length;
   }
   if (form.stalls) out.stall_ms = record.stall_ms;
-  if (form.keepalives) {
-    out.keepalives = record.keepalives;
-    out.over_tls = (record.flags & kOverTls) != 0;
-  }
+  if (form.keepalives) out.keepalives = record.keepalives;
+  if (form.over_tls) out.over_tls = (record.flags & kOverTls) != 0;
   if (form.ticket) out.ticket = record.ticket;
   return DecodeResult::kOk;
 }
@@ -64,6 +85,7 @@ Record encode(const Handoff& handoff) {
   record.keepalives = handoff.keepalives;
   record.ticket = handoff.ticket;
   record.fallbacks = handoff.fallbacks;
+  if (handoff.kind == RecordKind::kRequest) put_awaited(handoff.awaited, record);
   return record;
 }
 
@@ -91,15 +113,33 @@ ReturnRecord encode(const Return& back) {
   return record;
 }
 
+GatheredRecord encode_gathered(const Return& back) {
+  GatheredRecord record;
+  record.back = encode(back);
+  record.back.magic = kGatheredMagic;
+  record.back.size = sizeof record;
+  record.waited_for = back.waited_for;
+  record.outcome = back.outcome;
+  return record;
+}
+
 bool decode(std::span<const std::byte> bytes, Return& out) {
-  ReturnRecord record;
-  if (bytes.size() != sizeof record) return false;
-  std::memcpy(&record, bytes.data(), sizeof record);
-  if (record.magic != kReturnMagic || record.version != kRecordVersion ||
-      record.size != sizeof record || !good_duration(record.keepalive_ms)) {
+  GatheredRecord record;
+  const bool gathered = bytes.size() == sizeof record;
+  if (!gathered && bytes.size() != sizeof record.back) return false;
+  record.waited_for = WaitedFor::kNextRequest;
+  std::memcpy(&record, bytes.data(), bytes.size());
+  const ReturnRecord& back = record.back;
+  if (back.magic != (gathered ? kGatheredMagic : kReturnMagic) || back.version != kRecordVersion ||
+      back.size != bytes.size() || !good_duration(back.keepalive_ms)) {
     return false;
   }
-  out = {record.keepalives, record.keepalive_ms, record.parked_ns, record.tag};
+  if (gathered && (record.waited_for < WaitedFor::kHead || record.waited_for > WaitedFor::kBody ||
+                   record.outcome > Outcome::kEarly)) {
+    return false;
+  }
+  out = {back.keepalives, back.keepalive_ms, back.parked_ns,
+         back.tag,        record.waited_for, record.outcome};
   return true;
 }
 

@@ -21,7 +21,8 @@ inline constexpr std::uint32_t kGreetingMagic = 0x4c4e4759;  // "LNGY"
 inline constexpr std::uint32_t kAnswerMagic = 0x4c4e4741;    // "LNGA"
 inline constexpr std::uint16_t kRecordVersion = 1;
 
-inline constexpr std::uint32_t kReturnMagic = 0x4c4e4742;  // "LNGB"
+inline constexpr std::uint32_t kReturnMagic = 0x4c4e4742;    // "LNGB"
+inline constexpr std::uint32_t kGatheredMagic = 0x4c4e4753;  // "LNGS"
 
 // What the peer asks for. A daemon refuses a kind that it doesn't know.
 //
@@ -38,6 +39,9 @@ enum class RecordKind : std::uint16_t {
                  // 3: a daemon that knows that kind only would lose the tag)
   kWayBack = 5,  // one: what names the way back, before the first connection is parked with it. An
                  // offer: lingerd tries it, and answers
+  kRequest = 6,  // two: a connection whose request is still coming, and what names the way back.
+                 // Hold it until what the record names is there to be read, and send it there
+                 // unread, with its tag
   kBegin = 32,   // none. The offer of this ticket is lingerd's: send it, then the FIN, then drain
 };
 
@@ -47,27 +51,48 @@ inline constexpr std::uint16_t kOverTls = 1;
 // Both durations, in milliseconds: 1 to kMaxDurationMs. lingerd cuts them down to its --max-time.
 inline constexpr std::uint32_t kMaxDurationMs = 3'600'000;
 
+// What of a request is waited for. All of it stays in the socket: lingerd looks, and takes nothing.
+enum class RequestPart : std::uint16_t {
+  kHead = 1,    // the empty line behind it
+  kBytes = 2,   // as many bytes as are named: head and body, by Content-Length
+  kChunks = 3,  // the last chunk of a body that begins where it is named, and its trailers
+};
+
 // As it travels. What a kind doesn't use is zero.
 struct Record {
   std::uint32_t magic = kRecordMagic;
   std::uint16_t version = kRecordVersion;
   std::uint16_t size = 0;
   RecordKind kind = RecordKind::kLinger;
-  std::uint16_t flags = 0;           // kIdle: kOverTls
+  std::uint16_t flags = 0;           // kIdle: kOverTls. kRequest: RequestPart, and
+                                     // AwaitedPart::longest_s above its two bits
   std::uint32_t idle_ms = 0;         // LingerTimeout
   std::uint32_t cap_ms = 0;          // LingerTime
   std::uint32_t fallbacks = 0;       // that lingerd doesn't know of yet
   std::uint64_t handed_off_ns = 0;   // CLOCK_MONOTONIC at the FIN
   std::uint64_t content_offset = 0;  // kDeliver: where in the second descriptor the rest begins,
-  std::uint64_t content_length = 0;  // and how long it is
+  std::uint64_t content_length = 0;  // and how long it is. kRequest: the first has where the body
+                                     // begins in its lower half, LingerRequestMinRate in its
+                                     // upper; the second how much is waited for at most
   std::uint32_t stall_ms = 0;        // kDeliver: no progress for that long ends it;
-                                     // kIdle: KeepAliveTimeout, since handed_off_ns
-  std::uint32_t keepalives = 0;      // kIdle: requests that the connection has had
+                                     // kIdle: KeepAliveTimeout, since handed_off_ns;
+                                     // kRequest: LingerRequestTimeout, likewise
+  std::uint32_t keepalives = 0;      // kIdle, kRequest: requests that the connection has had
   std::uint64_t ticket = 0;          // kDeliver, kBegin, kWayBack: which offer; the peer's own;
-                                     // kIdle: ReturnRecord::tag
+                                     // kIdle, kRequest: ReturnRecord::tag
 };
 static_assert(sizeof(Record) == 64, "the record's size is part of the contract");
 static_assert(offsetof(Record, handed_off_ns) == 24);
+
+// kRequest: what is waited for.
+struct AwaitedPart {
+  RequestPart part = RequestPart::kHead;
+  std::uint32_t body_at = 0;    // where the body begins, from the first byte of the head
+  std::uint32_t min_rate = 0;   // LingerRequestMinRate, of a body
+  std::uint64_t most = 0;       // bytes from the head's first one: kBytes so many, else at most
+  std::uint16_t longest_s = 0;  // for all of it, at any rate; 0: as long as the rate is kept up
+};
+inline constexpr std::uint16_t kMostLongestS = 0x3fff;
 
 // What a valid record says.
 struct Handoff {
@@ -79,8 +104,9 @@ struct Handoff {
   std::uint64_t content_length = 0;
   std::uint32_t stall_ms = 0;
   std::uint32_t keepalives = 0;
-  std::uint64_t ticket = 0;  // kIdle: the tag
+  std::uint64_t ticket = 0;  // kIdle, kRequest: the tag
   bool over_tls = false;     // kIdle
+  AwaitedPart awaited{};     // kRequest
   std::uint32_t fallbacks = 0;
   std::uint32_t user = 0;  // of the peer: lingerd asks the kernel, no record says it
 };
@@ -101,7 +127,7 @@ enum class DecodeResult {
   kWrongSize,      // the message's length, or the length that it states, isn't the version's
   kUnknownKind,
   kBadDuration,  // zero or over kMaxDurationMs
-  kBadContent,   // nothing to deliver, or more than kMaxContent
+  kBadContent,   // nothing to deliver or to wait for, or more than kMaxContent
 };
 
 [[nodiscard]] Record encode(const Handoff& handoff);
@@ -147,6 +173,8 @@ struct RecordForm {
   bool stalls = false;      // stall_ms
   bool content = false;     // content_offset, content_length
   bool keepalives = false;  // keepalives
+  bool over_tls = false;    // flags: kOverTls
+  bool awaits = false;      // flags, content_offset, content_length as AwaitedPart
   bool ticket = true;       // ticket
 };
 inline constexpr std::array kRecordForms{
@@ -160,8 +188,15 @@ inline constexpr std::array kRecordForms{
                .descriptors = 2,
                .lingers = true,
                .stalls = true,
-               .keepalives = true},
+               .keepalives = true,
+               .over_tls = true},
     RecordForm{.kind = RecordKind::kWayBack, .descriptors = 1},
+    RecordForm{.kind = RecordKind::kRequest,
+               .descriptors = 2,
+               .lingers = true,
+               .stalls = true,
+               .keepalives = true,
+               .awaits = true},
     RecordForm{.kind = RecordKind::kBegin},
 };
 
@@ -214,15 +249,40 @@ struct ReturnRecord {
 };
 static_assert(sizeof(ReturnRecord) == 32, "the record's size is part of the contract");
 
+// What it has waited for, and why it comes now.
+enum class WaitedFor : std::uint16_t { kNextRequest, kHead, kBody };
+enum class Outcome : std::uint16_t {
+  kCame,      // it is there
+  kTimedOut,  // it isn't, and its time is over: the client has had it
+  kEarly,     // it isn't, and lingerd waits no longer: no more can come, or there is no room for it
+};
+
+// The same of a request that was gathered.
+struct GatheredRecord {
+  ReturnRecord back{.magic = kGatheredMagic};  // keepalive_ms is LingerRequestTimeout
+  WaitedFor waited_for = WaitedFor::kHead;
+  Outcome outcome = Outcome::kCame;
+  std::uint32_t unused = 0;
+};
+static_assert(sizeof(GatheredRecord) == 40, "the record's size is part of the contract");
+
 struct Return {
   std::uint32_t keepalives = 0;
   std::uint32_t keepalive_ms = 0;
   std::uint64_t parked_ns = 0;
   std::uint64_t tag = 0;
+  WaitedFor waited_for = WaitedFor::kNextRequest;
+  Outcome outcome = Outcome::kCame;
 };
 
+[[nodiscard]] constexpr WaitedFor waited_for_by(const Handoff& handoff) {
+  if (handoff.kind != RecordKind::kRequest) return WaitedFor::kNextRequest;
+  return handoff.awaited.part == RequestPart::kHead ? WaitedFor::kHead : WaitedFor::kBody;
+}
+
 [[nodiscard]] ReturnRecord encode(const Return& back);
-// False, and `out` as it was: no valid record.
+[[nodiscard]] GatheredRecord encode_gathered(const Return& back);
+// Of either. False, and `out` as it was: no valid record.
 [[nodiscard]] bool decode(std::span<const std::byte> bytes, Return& out);
 
 }  // namespace lingerd

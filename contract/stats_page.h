@@ -27,14 +27,14 @@ namespace lingerd {
 }
 
 inline constexpr std::uint64_t kStatsMagic = 0x5354'5253'444e'474cULL;  // "LGNDSRTS" in memory
-inline constexpr std::uint32_t kStatsVersion = 2;
+inline constexpr std::uint32_t kStatsVersion = 3;
 
 // A sample each kRingSeconds; the ring holds the last ten minutes.
 inline constexpr std::uint64_t kRingSeconds = 5;
 inline constexpr std::size_t kRingSamples = 120;
 
 // Room for counters to come: a reader of this version skips what it doesn't know.
-inline constexpr std::size_t kStatsCounters = 40;
+inline constexpr std::size_t kStatsCounters = 64;
 
 struct RingSample {
   std::uint64_t slot = 0;   // CLOCK_MONOTONIC seconds / kRingSeconds; 0: never written

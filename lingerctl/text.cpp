@@ -131,6 +131,7 @@ class Screen {
     row(kDrainedBytes, "");
     if (value(kOffloads) != 0) deliveries();
     if (value(kParkedTotal) != 0) parking();
+    if (value(kGatherTotal) != 0) requests();
     row(kWorkerMillisFreed, processes_text(value(kWorkerMillisFreed), value(kUptimeSeconds)));
   }
 
@@ -146,6 +147,13 @@ class Screen {
     const std::uint64_t failed = value(kReturnFailed);
     row(kParkedTotal,
         grouped(value(kParked)) + " now" + (failed ? ", " + grouped(failed) + " failed" : ""));
+  }
+
+  // And of LingerRequest.
+  void requests() {
+    const std::uint64_t failed = value(kGatherReturnFailed);
+    row(kGatherTotal,
+        grouped(value(kGathering)) + " now" + (failed ? ", " + grouped(failed) + " failed" : ""));
   }
 
   void row(DaemonCounter c, const std::string& note, const std::string& indent = "") {

@@ -3,6 +3,7 @@
 
 #include <httpd.h>  // before the others, which need it
 
+#include <ap_mpm.h>
 #include <apr_strings.h>
 #include <http_log.h>
 #include <unixd.h>
@@ -85,6 +86,14 @@ void announce(Obstacle obstacle, int error, std::uint64_t now_ns) {
     reason = version;
   }
   ap_log_error(APLOG_MARK, APLOG_WARNING, 0, child.main_server, warning, child.socket_path, reason);
+}
+
+bool mpm_is_async() {
+  static const bool kIs = [] {
+    int result = AP_MPMQ_NOT_SUPPORTED;
+    return ap_mpm_query(AP_MPMQ_IS_ASYNC, &result) == APR_SUCCESS && result != 0;
+  }();
+  return kIs;
 }
 
 const char* stats_path() {

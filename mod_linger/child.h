@@ -36,6 +36,9 @@ inline void announce_up() {
   if (const auto change = this_child().tally->found_up()) log_back(*change);
 }
 
+// event: idle connections wait without a worker.
+[[nodiscard]] bool mpm_is_async();
+
 // Where lingerd publishes its numbers.
 [[nodiscard]] const char* stats_path();
 

@@ -31,7 +31,7 @@ enum class RestIs {
 };
 
 struct ClosingSteps {
-  // lingerd has the socket as an idle connection, or takes it now: there is nothing to close.
+  // lingerd takes the socket as an idle connection: there is nothing to close.
   bool (*goes_instead)(conn_rec* connection, Connection& ours) = nullptr;
   RestIs (*part_with_rest)(Closing& closing) = nullptr;
   // The socket is out of our hands: what has been kept for that comes now.

@@ -13,15 +13,18 @@ namespace lingerd {
 
 struct Offload;
 struct Park;
+struct Request;
 
 struct Connection {
   // The server of the last request: its settings govern. Set by whatever thread reads a request
   // (HTTP/2 has several), read by the one that closes.
   std::atomic<server_rec*> server{nullptr};
   bool closing = false;  // our pre_close hook has begun
+  bool gone = false;     // the socket is lingerd's: nobody here may touch it any more
   // What the features know of it, in its pool as well; null while the feature isn't on.
   Offload* offload = nullptr;
   Park* park = nullptr;
+  Request* request = nullptr;
 };
 
 // A feature's hook of a kind that we have one of ourselves, which comes first: it finds the

@@ -6,7 +6,6 @@
 
 #include <httpd.h>  // before the others, which need it
 
-#include <ap_mpm.h>
 #include <http_connection.h>
 #include <http_core.h>
 #include <http_log.h>
@@ -68,14 +67,6 @@ void fall_back(const Closing& closing, const Client::Result& result, std::uint64
   if (close) end_apaches_linger(closing.connection);
   ap_log_cerror(APLOG_MARK, APLOG_DEBUG, 0, closing.connection, "left to Apache: %s%s",
                 words_of(result.obstacle).brief, close ? ", closed at once" : "");
-}
-
-bool mpm_is_async() {
-  static const bool kIs = [] {
-    int result = AP_MPMQ_NOT_SUPPORTED;
-    return ap_mpm_query(AP_MPMQ_IS_ASYNC, &result) == APR_SUCCESS && result != 0;
-  }();
-  return kIs;
 }
 
 // A worker that lingers itself sleeps once a connection; one that hands off may never sleep at all
@@ -180,7 +171,7 @@ int pre_close(conn_rec* connection) {
   if (ours == nullptr || child.client == nullptr) return DECLINED;
   if (ours->closing) return DECLINED;  // somebody runs the hooks once more
   const auto goes_instead = closing_steps().goes_instead;
-  if (goes_instead != nullptr && goes_instead(connection, *ours)) {
+  if (ours->gone || (goes_instead != nullptr && goes_instead(connection, *ours))) {
     give_way(connection);
     return DECLINED;  // the socket is lingerd's; for the others it ends as an aborted one does
   }

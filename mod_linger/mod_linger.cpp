@@ -13,8 +13,10 @@
 #include "mod_linger/keepalive/keepalive.h"
 #include "mod_linger/module.h"
 #include "mod_linger/offload/offload.h"
+#include "mod_linger/request/request.h"
 #include "mod_linger/settings.h"
 #include "mod_linger/status.h"
+#include "mod_linger/stay/hooks.h"
 
 namespace {
 
@@ -34,10 +36,13 @@ void register_hooks(apr_pool_t*) {
   ap_hook_pre_close_connection(guarded<pre_close, DECLINED>, nullptr, nullptr,
                                APR_HOOK_REALLY_FIRST);
 
-  // The features, each with hooks of its own: the rest of a response (LingerOffload), and idle
-  // connections (LingerKeepAlive).
+  // The features, each with hooks of its own: the rest of a response (LingerOffload), idle
+  // connections (LingerKeepAlive), requests that are still coming (LingerRequest); the last two
+  // have a way back in common.
   register_offload();
+  register_stays();
   register_keep_alive();
+  register_request();
 
   // The numbers.
   hook_server_status();

@@ -120,6 +120,28 @@ const char* set_keep_alive(cmd_parms* cmd, void*, const char* value) {
   return parse_switch(cmd, value, settings_in(cmd).keep_alive);
 }
 
+const char* set_request(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.request = true;
+  return parse_switch(cmd, value, settings_in(cmd).request);
+}
+
+const char* set_request_body(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.request_body = true;
+  settings_in(cmd).request_body = 0;
+  if (strcasecmp(value, "Off") == 0) return nullptr;
+  return parse_size(cmd, value, " nor Off", settings_in(cmd).request_body);
+}
+
+const char* set_request_timeout(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.request_timeout_ms = true;
+  return parse_duration(cmd, value, settings_in(cmd).request_timeout_ms);
+}
+
+const char* set_request_min_rate(cmd_parms* cmd, void*, const char* value) {
+  settings_in(cmd).given.request_min_rate = true;
+  return parse_size(cmd, value, "", settings_in(cmd).request_min_rate);
+}
+
 // Milliseconds, with or without their unit.
 const char* set_keep_alive_after(cmd_parms* cmd, void*, const char* value) {
   constexpr apr_int64_t kMost = 1'000;
@@ -220,6 +242,16 @@ const command_rec kDirectives[] = {
     directive("LingerKeepAliveTrust", add_keep_alive_trust,
               "modules (mod_example.c) whose connection hooks may run again with each return",
               ITERATE),
+    directive(
+        "LingerRequest", set_request,
+        "On: a request that is still coming waits in lingerd, not in a worker; Off (default)"),
+    directive("LingerRequestBody", set_request_body,
+              "largest request body that is waited for there, 1 to 1024G, or Off (default 1M)"),
+    directive("LingerRequestTimeout", set_request_timeout,
+              "seconds for a whole request head, and a body's grace before LingerRequestMinRate, "
+              "1ms to 3600s (default 20)"),
+    directive("LingerRequestMinRate", set_request_min_rate,
+              "bytes a second that a body must bring after that, 1 to 1024G (default 500)"),
     command_rec{}};
 
 void* create_settings(apr_pool_t* pool, server_rec*) {
@@ -240,6 +272,10 @@ void* merge_settings(apr_pool_t* pool, void* base, void* added) {
   if (over.given.offload_stall_ms) merged->offload_stall_ms = over.offload_stall_ms;
   if (over.given.keep_alive) merged->keep_alive = over.keep_alive;
   if (over.given.keep_alive_after_ms) merged->keep_alive_after_ms = over.keep_alive_after_ms;
+  if (over.given.request) merged->request = over.request;
+  if (over.given.request_body) merged->request_body = over.request_body;
+  if (over.given.request_timeout_ms) merged->request_timeout_ms = over.request_timeout_ms;
+  if (over.given.request_min_rate) merged->request_min_rate = over.request_min_rate;
   return merged;
 }
 

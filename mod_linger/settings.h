@@ -34,10 +34,15 @@ struct Settings {
   bool keep_alive = false;                              // LingerKeepAlive
   std::uint32_t keep_alive_after_ms = 5;                // LingerKeepAliveAfter
   apr_array_header_t* keep_alive_trust = nullptr;  // LingerKeepAliveTrust, the main server's; char*
+  bool request = false;                            // LingerRequest
+  std::uint64_t request_body = std::uint64_t{1} << 20;  // LingerRequestBody, bytes; 0: Off
+  std::uint32_t request_timeout_ms = 20'000;            // LingerRequestTimeout
+  std::uint64_t request_min_rate = 500;                 // LingerRequestMinRate, bytes a second
   struct {
     bool enabled, idle_ms, cap_ms, fallback, socket_path;
     bool offload, offload_files, offload_max, offload_close, offload_stall_ms;
     bool keep_alive, keep_alive_after_ms;
+    bool request, request_body, request_timeout_ms, request_min_rate;
   } given{};
 };
 

@@ -16,31 +16,11 @@
 #include "report/report.h"
 #include "report/series.h"
 #include "report/style.h"
+#include "report/tables.h"
 #include "report/words.h"
 
 namespace lingerd {
 namespace {
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out.push_back(c);
-    }
-  }
-  return out;
-}
-
-const CounterInfo& info(DaemonCounter c) {
-  return kDaemonCounterInfo[static_cast<std::size_t>(c)];
-}
-const CounterInfo& info(ModuleCounter c) {
-  return kModuleCounterInfo[static_cast<std::size_t>(c)];
-}
 
 // In the ten minutes of the charts. Zero without the module.
 std::uint64_t recent_fallbacks(const Report& report) {
@@ -155,95 +135,6 @@ void rate_chart(std::string& out, const Report& report) {
        "Hand-offs and fallbacks per second in the last 10 minutes");
 }
 
-void row(std::string& out, const CounterInfo& what, std::uint64_t value, std::uint64_t whole,
-         std::string_view classes = {}) {
-  out += classes.empty() ? "<tr" : "<tr class=\"" + std::string(classes) + "\"";
-  out += " title=\"" + escaped(what.help) + "\"><th>" + escaped(what.label) + "</th><td>" +
-         grouped(value) + "</td><td>" + (whole && value ? percent_text(value, whole) : "") +
-         "</td></tr>\n";
-}
-
-void footer(std::string& out, const std::string& label, std::uint64_t value) {
-  out += "<tfoot><tr><th>" + label + "</th><td>" + grouped(value) + "</td><td></td></tr></tfoot>\n";
-}
-
-void ends_table(std::string& out, const DaemonCounters& c) {
-  using enum DaemonCounter;
-  const std::uint64_t ended = ended_lingers(c);
-  out += "<div><table><caption>How lingers ended</caption>\n";
-  for (const DaemonCounter end : counters_in<CounterGroup::kLingerEnds>()) {
-    row(out, info(end), c[end], ended, end == kEvicted && c[end] != 0 ? "linger-look" : "");
-  }
-  footer(out, "Ended", ended);
-  out += "</table><small>Taken over: " + grouped(c[kTotal]) + ", of which " + grouped(c[kQueue]) +
-         (c[kQueue] == 1 ? " lingers now." : " linger now.");
-  // No end of a linger: it never began.
-  if (c[kRejected]) {
-    out += " <span class=\"linger-f\" title=\"" + escaped(info(kRejected).help) +
-           "\">Rejected: " + grouped(c[kRejected]) + ".</span>";
-  }
-  out += "</small></div>\n";
-}
-
-// Only where LingerOffload has done something: most sites leave it off.
-void deliveries_table(std::string& out, const DaemonCounters& c) {
-  using enum DaemonCounter;
-  if (c[kOffloads] == 0) return;
-  out += "<div><table><caption>Responses offloaded</caption>\n";
-  for (const DaemonCounter end : counters_in<CounterGroup::kDeliveryEnds>()) {
-    row(out, info(end), c[end], c[kOffloads]);
-  }
-  footer(out, "Offloaded", c[kOffloads]);
-  if (c[kOffloadsRefused]) row(out, info(kOffloadsRefused), c[kOffloadsRefused], 0, "linger-look");
-  out += "</table><small>" + escaped(info(kOffloadPending).label) + ": " +
-         bytes_text(c[kOffloadPending]) + " of " + bytes_text(c[kOffloadBytes]) + ". " +
-         escaped(info(kOffloadMemory).label) + ": " + bytes_text(c[kOffloadMemory]) +
-         " of at most " + bytes_text(c[kOffloadMemoryLimit]) + ".</small></div>\n";
-}
-
-// Only where LingerKeepAlive has done something.
-void parking_table(std::string& out, const DaemonCounters& c) {
-  using enum DaemonCounter;
-  if (c[kParkedTotal] == 0) return;
-  out += "<div><table><caption>Idle connections parked</caption>\n";
-  for (const DaemonCounter end : counters_in<CounterGroup::kStayEnds>()) {
-    row(out, info(end), c[end], c[kParkedTotal],
-        end == kReturnFailed && c[end] != 0 ? "linger-look" : "");
-  }
-  footer(out, "Parked", c[kParkedTotal]);
-  out += "</table><small>" + grouped(c[kParked]) +
-         (c[kParked] == 1 ? " waits now. " : " wait now. ") +
-         "Worker time freed: " + duration_text(c[kParkMillisFreed]) + ".</small></div>\n";
-}
-
-void fates_table(std::string& out, const ModuleCounters& c) {
-  using enum ModuleCounter;
-  const std::uint64_t all =
-      c[kHandoffs] + c[kAlreadyClosed] + c[kFallbacks] + c[kAborted] + c[kLeftOff];
-  out += "<div><table><caption>What became of httpd's connections</caption>\n";
-  row(out, info(kHandoffs), c[kHandoffs], all);
-  row(out, info(kAlreadyClosed), c[kAlreadyClosed], all);
-  row(out, info(kFallbacks), c[kFallbacks], all, c[kFallbacks] ? "linger-look" : "");
-  for (const ModuleCounter why : {kFallbacksDown, kFallbacksBusy, kFallbacksDenied}) {
-    row(out, info(why), c[why], all, c[why] ? "linger-in linger-look" : "linger-in");
-  }
-  row(out, info(kAborted), c[kAborted], all);
-  row(out, info(kLeftOff), c[kLeftOff], all);
-  if (c[kReturnsRefused]) row(out, info(kReturnsRefused), c[kReturnsRefused], 0, "linger-look");
-  if (c[kTlsRefused]) row(out, info(kTlsRefused), c[kTlsRefused], 0, "linger-look");
-  footer(out, "Closed by httpd", all);
-  out += "</table>";
-  if (c[kHandoffs]) {
-    out += "<small>A hand-off takes " + decimal(c[kHandoffMicros] * 10 / c[kHandoffs], 1) +
-           " &micro;s of a worker.</small>";
-  }
-  if (c[kTlsResumed]) {
-    out += "<small>" + grouped(c[kTlsResumed]) + " TLS connections went on after a stay, in " +
-           decimal(c[kTlsResumeMicros] * 10 / c[kTlsResumed], 1) + " &micro;s each.</small>";
-  }
-  out += "</div>\n";
-}
-
 std::string section(const Report& report) {
   const bool up = report.daemon.liveness != Liveness::kDown;
   std::string out = kStyle;
@@ -255,12 +146,8 @@ std::string section(const Report& report) {
   queue_chart(out, report);
   rate_chart(out, report);
   out += "</div>\n<div class=\"linger-pair\">\n";
-  if (report.module) fates_table(out, *report.module);
-  if (up) {
-    ends_table(out, report.daemon.snapshot.counters);
-    deliveries_table(out, report.daemon.snapshot.counters);
-    parking_table(out, report.daemon.snapshot.counters);
-  }
+  if (report.module) module_table(out, *report.module);
+  if (up) daemon_tables(out, report.daemon.snapshot.counters);
   return out + "</div>\n</div>\n";
 }
 

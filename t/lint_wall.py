@@ -34,7 +34,9 @@ ROOMS = {
     "mod_linger/link": (LINK, False, False),
     "mod_linger": (MODULE, False, True),
     "mod_linger/offload": (MODULE | {"mod_linger/offload"}, False, True),
-    "mod_linger/keepalive": (MODULE | {"mod_linger/keepalive", "mod_linger/tls"}, False, True),
+    "mod_linger/stay": (MODULE | {"mod_linger/stay", "mod_linger/tls"}, False, True),
+    "mod_linger/keepalive": (MODULE | {"mod_linger/stay", "mod_linger/keepalive", "mod_linger/tls"}, False, True),
+    "mod_linger/request": (MODULE | {"mod_linger/stay", "mod_linger/request"}, False, True),
     "mod_linger_tls/layer": (TLS_LAYER, False, False),
     "mod_linger_tls/inner": (TLS_INNER, False, False),
     "mod_linger_tls": (TLS_INNER | CONTRACT | {"mod_linger_tls", "mod_linger/tls", "mod_linger/guarded.h"},
@@ -43,17 +45,21 @@ ROOMS = {
 }
 # Files that may see more than their room: the hook list names the features.
 ALSO = {
-    "mod_linger/mod_linger.cpp": {"mod_linger/offload", "mod_linger/keepalive"},
+    "mod_linger/mod_linger.cpp": {"mod_linger/offload", "mod_linger/stay", "mod_linger/keepalive",
+                                  "mod_linger/request"},
 }
 # Pure files in rooms that aren't. Each must be there.
 PURE = [
     "base/numbers.h", "base/numbers.cpp", "base/flags.h", "base/log_limiter.h", "base/unix_limits.h",
     "base/errors.h",
-    "contract/defaults.h", "contract/record.h", "contract/record.cpp", "contract/counters.h",
+    "contract/defaults.h", "contract/record.h", "contract/record.cpp", "contract/counters.h", "contract/counter_list.h",
     "contract/stats_page.h", "contract/stats_page.cpp", "contract/stats_reader.h", "contract/module_ring.h",
     "contract/version.h",
     "lingerd/start/options.h", "lingerd/start/options.cpp",
     "mod_linger/link/obstacle.h", "mod_linger/link/obstacle.cpp",
+    "contract/request_head.h", "contract/request_head.cpp", "contract/chunks.h", "contract/chunks.cpp",
+    "mod_linger/request/hope.h", "mod_linger/request/read_timeout.h", "mod_linger/request/read_timeout.cpp",
+    "mod_linger/request/missing.h", "mod_linger/request/missing.cpp",
     "mod_linger/keepalive/credentials.h", "mod_linger/keepalive/patience.h",
 ]
 

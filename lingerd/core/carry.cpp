@@ -50,6 +50,13 @@ bool good(const CarriedSocket& socket, std::uint64_t now_ms) {
          (!socket.delivers() || good_delivery(socket.delivery));
 }
 
+bool good_request(const CarriedParking& parking, std::uint64_t now_ms) {
+  const AwaitedPart& awaited = parking.awaited;
+  return parking.stay.waited_for <= WaitedFor::kBody && parking.stay.outcome <= Outcome::kEarly &&
+         awaited.part >= RequestPart::kHead && awaited.part <= RequestPart::kChunks &&
+         awaited.most <= kMaxContent && parking.began <= now_ms;
+}
+
 bool good(const CarriedParking& parking, std::uint64_t now_ms, std::uint64_t addresses) {
   const Stay& stay = parking.stay;
   const bool returns = stay.returning_since != 0;
@@ -57,7 +64,8 @@ bool good(const CarriedParking& parking, std::uint64_t now_ms, std::uint64_t add
          good_duration(stay.cap_ms) && stay.arrived <= now_ms && stay.returning_since <= now_ms &&
          parking.address < addresses && parking.over_tls <= 1 &&
          parking.deadline_ms <= now_ms + 1 + kMaxDurationMs &&
-         (returns || parking.deadline_ms >= stay.keepalive_ms);
+         (stay.is_requests() ? good_request(parking, now_ms)
+                             : returns || parking.deadline_ms >= stay.keepalive_ms);
 }
 
 template <typename T>
@@ -79,7 +87,8 @@ std::span<const std::byte> take(std::span<const std::byte> from, std::size_t cou
 void go_on_from(const DaemonCounters& carried, DaemonCounters& ours) {
   const DaemonCounters before = ours;
   ours = carried;
-  for (const auto limit : {DaemonCounter::kQueueLimit, DaemonCounter::kOffloadMemoryLimit}) {
+  for (const auto limit : {DaemonCounter::kQueueLimit, DaemonCounter::kOffloadMemoryLimit,
+                           DaemonCounter::kGatherMemoryLimit}) {
     ours[limit] = before[limit];
   }
 }

@@ -20,7 +20,7 @@
 namespace lingerd {
 
 inline constexpr std::uint64_t kCarryMagic = 0x4554'4154'5344'474cULL;  // "LGDSTATE" in memory
-inline constexpr std::uint32_t kCarryVersion = 4;
+inline constexpr std::uint32_t kCarryVersion = 5;
 
 // Ways back of parked connections that lingerd knows at the same time: one for each httpd.
 inline constexpr std::uint64_t kMostAddresses = 256;
@@ -57,19 +57,23 @@ struct Stay {
   std::uint32_t keepalive_ms = 0;
   std::uint32_t idle_ms = 0;  // of the linger behind it
   std::uint32_t cap_ms = 0;
+  WaitedFor waited_for = WaitedFor::kNextRequest;
+  Outcome outcome = Outcome::kEarly;  // of a request that is coming, as far as is known
 
+  [[nodiscard]] bool is_requests() const { return waited_for != WaitedFor::kNextRequest; }
   [[nodiscard]] static Stay of(const Handoff& handoff, MonoMillis arrived) {
     return {.arrived = arrived,
             .tag = handoff.ticket,
             .keepalives = handoff.keepalives,
             .keepalive_ms = handoff.stall_ms,
             .idle_ms = handoff.idle_ms,
-            .cap_ms = handoff.cap_ms};
+            .cap_ms = handoff.cap_ms,
+            .waited_for = waited_for_by(handoff)};
   }
   // What goes back to httpd with it.
   [[nodiscard]] Return back(MonoMillis now) const {
     const MonoMillis stay_ms = now > arrived ? now - arrived : 0;
-    return {keepalives, keepalive_ms, stay_ms * 1'000'000, tag};
+    return {keepalives, keepalive_ms, stay_ms * 1'000'000, tag, waited_for, outcome};
   }
 };
 
@@ -79,8 +83,11 @@ struct CarriedParking {
   std::uint16_t address = 0;   // the way back: which of the addresses that travel beside it
   std::uint16_t over_tls = 0;  // or 1
   std::uint32_t user = 0;      // of the peer that it came from
+  AwaitedPart awaited;         // of a request that is coming; stay.keepalive_ms is its timeout
+  MonoMillis began = 0;        // likewise, in httpd
 };
-static_assert(sizeof(CarriedParking) == 56, "another size is another kCarryVersion");
+static_assert(sizeof(CarriedParking) == (kAligned64 ? 104 : 92),
+              "another size is another kCarryVersion");
 
 struct CarriedState {
   std::uint64_t started_ns = 0;  // when the counters began

@@ -2,7 +2,6 @@
 #include "lingerd/core/parked.h"
 
 #include <algorithm>
-#include <tuple>
 
 namespace lingerd {
 namespace {
@@ -11,7 +10,8 @@ using enum DaemonCounter;
 
 }  // namespace
 
-Parked::Slot& Parked::open_slot(SocketId id, AddressId address, Shares::User user) {
+Parked::Slot& Parked::open_slot(SocketId id, AddressId address, Shares::User user,
+                                const Stay& stay) {
   if (id >= slots_.size()) slots_.resize(std::size_t{id} + 1);
   Slot& slot = slots_[id];
   slot.generation = (slot.generation + 1) & 0x7fffffff;
@@ -19,17 +19,19 @@ Parked::Slot& Parked::open_slot(SocketId id, AddressId address, Shares::User use
   slot.address = address;
   slot.place = shares_.add(user, Shares::Kind::kParked);
   lines_.wait(address, id);
+  slot.stay = stay;
   ++held_;
-  ++counters_[kParked];
+  ++counters_[stay.is_requests() ? kGathering : kParked];
   return slot;
 }
 
 void Parked::arrive(SocketId id, AddressId address, const Handoff& handoff, std::uint64_t now_ns) {
-  Slot& slot = open_slot(id, address, handoff.user);
-  ++counters_[kParkedTotal];
   const MonoMillis now = to_millis(now_ns);
-  slot.stay = Stay::of(handoff, now);
+  Slot& slot = open_slot(id, address, handoff.user, Stay::of(handoff, now));
   slot.over_tls = handoff.over_tls;
+  const bool requests = slot.stay.is_requests();
+  ++counters_[requests ? kGatherTotal : kParkedTotal];
+  if (requests) return await(id, handoff, now_ns);
   const std::uint32_t keepalive_ms = slot.stay.keepalive_ms;
   // When the waiting began is the peer's word: not in the future. Rounded up: never too early.
   const MonoMillis earliest = now > keepalive_ms ? now - keepalive_ms : 0;
@@ -43,6 +45,7 @@ void Parked::arrive(SocketId id, AddressId address, const Handoff& handoff, std:
 void Parked::ready(SocketId id, std::uint32_t generation, std::uint64_t now_ns) {
   if (id >= slots_.size() || slots_[id].generation != generation) return;
   if (slots_[id].phase != Phase::kWaiting) return;
+  if (slots_[id].stay.is_requests()) return look_at(id, true, now_ns);
   const ParkOps::Peek seen = peek(id);
   if (seen == ParkOps::Peek::kGoodbye) return wait_for_fin(id, now_ns);
   if (seen != ParkOps::Peek::kNothing && !ops_.claim(id)) return leave(id, kReturned, now_ns);
@@ -158,6 +161,7 @@ std::optional<MonoMillis> Parked::next_deadline() const {
 
 // What has come by now still counts: a request at the last moment goes back.
 void Parked::time_is_up(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
+  if (slots_[id].stay.is_requests()) return look_at(id, true, now_ns);
   timeouts_.disarm(id);
   if (!ops_.claim(id)) return leave(id, kReturned, now_ns);
   switch (peek(id)) {
@@ -177,10 +181,12 @@ void Parked::leave(SocketId id, DaemonCounter how, std::uint64_t now_ns) {
   slot.phase = Phase::kNone;
   shares_.remove(slot.place, Shares::Kind::kParked);
   --held_;
-  --counters_[kParked];
-  ++counters_[how];
+  const bool requests = slot.stay.is_requests();
+  --counters_[requests ? kGathering : kParked];
+  ++counters_[requests ? end_of_request(id, how) : how];
   counters_[kWorkerMillisFreed] += stay_ms;
-  counters_[kParkMillisFreed] += stay_ms;
+  counters_[requests ? kGatherMillisFreed : kParkMillisFreed] += stay_ms;
+  if (requests) forget_request(id);
   ops_.release(slot.address);
   if (how != kParkExpired && how != kReturnFailed) ops_.close(id);
 }
@@ -204,7 +210,7 @@ void Parked::end_one_of(const Shares::Choice& user, std::uint64_t now_ns) {
     });
     const bool waits = slots_[id].phase == Phase::kWaiting;
     if (!ops_.claim(id)) return leave(id, kReturned, now_ns);
-    if (waits && peek(id) == ParkOps::Peek::kBytes) {
+    if (waits && (slots_[id].stay.is_requests() || peek(id) == ParkOps::Peek::kBytes)) {
       go_back(id, now_ns);
       if (held_ < before || slots_[id].phase == Phase::kReturning) continue;
     }
@@ -226,55 +232,13 @@ void Parked::abandon(AddressId address, std::uint64_t now_ns) {
 }
 
 void Parked::end_all(std::uint64_t now_ns) {
-  while (const std::optional<Due> due = timeouts_.next()) time_is_up(due->id, kParkExpired, now_ns);
-}
-
-std::vector<Parked::Carried> Parked::carry_out() const {
-  std::vector<Carried> out;
-  out.reserve(held_);
-  for (SocketId id = 0; id < slots_.size(); ++id) {
-    const Slot& slot = slots_[id];
-    if (slot.phase == Phase::kNone) continue;
-    CarriedParking state;
-    state.stay = slot.stay;
-    state.over_tls = slot.over_tls ? 1 : 0;
-    state.user = shares_.user(slot.place);
-    if (const auto timeout = timeouts_.armed(id)) state.deadline_ms = timeout->deadline;
-    out.push_back({id, slot.address, state});
-  }
-  return out;
-}
-
-void Parked::carry_in(std::vector<Carried> parked, std::uint64_t now_ns) {
-  const std::uint64_t before = counters_[kParked];
-  counters_[kParked] = 0;
-  // A list stays sorted if it is filled in the order of its deadlines.
-  std::ranges::sort(parked, {}, [](const Carried& c) {
-    return std::tuple(c.state.deadline_ms, c.state.stay.returning_since, c.id);
-  });
-  for (const auto& [id, address, state] : parked) {
-    Slot& slot = open_slot(id, address, state.user);
-    const Stay& stay = state.stay;
-    slot.stay = stay;
-    slot.over_tls = state.over_tls != 0;
-    slot.stay.arrived = std::min(stay.arrived, to_millis(now_ns));
-    if (stay.returning_since != 0) {
-      line_up(id, now_ns);
-      slot.stay.returning_since = std::min(stay.returning_since, to_millis(now_ns));
-      // When the last one was taken isn't known: as if now.
-      lines_.taken(address, to_millis(now_ns));
-      continue;
-    }
-    timeouts_.arm_again(id, {state.deadline_ms, stay.keepalive_ms}, slot.place);
-  }
-  for (const auto& [id, address, state] : parked) {
-    if (!ops_.watch(id, slots_[id].generation, ParkOps::Watch::kFirst) &&
-        slots_[id].phase == Phase::kWaiting) {
-      time_is_up(id, kParkExpired, now_ns);
+  while (const std::optional<Due> due = timeouts_.next()) {
+    if (slots_[due->id].stay.is_requests()) {
+      give_back(due->id, Outcome::kEarly, now_ns);
+    } else {
+      time_is_up(due->id, kParkExpired, now_ns);
     }
   }
-  // One that didn't arrive has ended all the same.
-  counters_[kParkExpired] += before - std::min<std::uint64_t>(before, parked.size());
 }
 
 }  // namespace lingerd

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Parking: keep-alive connections with nothing to read wait here for their next request, and go
-// back to httpd with it. Owns the sockets that it was given, by number. Pure: sockets are reached
+// back to httpd with it; and connections whose request is still coming (awaited.h) for the rest of
+// it. Owns the sockets that it was given, by number. Pure: sockets are reached
 // through ParkOps, the time is an argument.
 //
 // A connection's stay:  arrive → waiting ─┬→ returned (its next request came)
@@ -8,15 +9,19 @@
 //                                         │  → returned, or failed after kReturnLimitMs
 //                                         ├→ expired (KeepAliveTimeout): FIN, and it lingers
 //                                         └→ closed by the client
+// A request that isn't there in time, or that can't be waited for any longer, goes back as well,
+// and httpd is told; so nothing of it expires here.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 #include "contract/counters.h"
 #include "contract/record.h"
+#include "lingerd/core/awaited.h"
 #include "lingerd/core/capacity.h"
 #include "lingerd/core/carry.h"
 #include "lingerd/core/deadlines.h"
@@ -62,6 +67,11 @@ class ParkOps {
   // is there. False: the system refuses.
   [[nodiscard]] virtual bool watch(SocketId id, std::uint32_t generation, Watch how) = 0;
   [[nodiscard]] virtual Peek peek(SocketId id, bool over_tls) = 0;
+  // Of a request that is coming: what is there, with as much of it as is asked for; and that the
+  // socket is to be reported only when so many bytes are there, for which the kernel makes room, or
+  // as many as it has room for.
+  [[nodiscard]] virtual Arrived look(SocketId, std::size_t /*front*/) { return {}; }
+  virtual void await(SocketId, std::uint64_t /*bytes*/) {}
   [[nodiscard]] virtual SendBack send_back(SocketId id, AddressId to, const Return& back) = 0;
   // For another process that sends connections home while this one stands still (guard.h): true
   // keeps it from this one until give_up, close or linger; false: it has gone home already.
@@ -84,14 +94,20 @@ class Parked final : private Capacity::Stays {
   Parked(const Parked&) = delete;
   Parked& operator=(const Parked&) = delete;
 
-  // Takes over an idle connection, for which there is room. `handoff`: of kIdle; its time is when
-  // the waiting began, in httpd.
+  // Takes over an idle connection, or one whose request is coming, for which there is room.
+  // `handoff`: of kIdle or kRequest; its time is when the waiting began, in httpd.
   void arrive(SocketId id, AddressId address, const Handoff& handoff, std::uint64_t now_ns);
 
   // One that came here after it had been sent home by somebody else.
-  void count_home() {
-    ++counters_[DaemonCounter::kParkedTotal];
-    ++counters_[DaemonCounter::kReturned];
+  void count_home(RecordKind kind) {
+    const bool idles = kind == RecordKind::kIdle;
+    ++counters_[idles ? DaemonCounter::kParkedTotal : DaemonCounter::kGatherTotal];
+    ++counters_[idles ? DaemonCounter::kReturned : DaemonCounter::kGatherEarly];
+  }
+
+  // Most bytes of bodies that may wait (--request-memory); what is beyond it goes back.
+  void set_request_memory(std::uint64_t bytes) {
+    counters_[DaemonCounter::kGatherMemoryLimit] = bytes;
   }
 
   // A watched socket has something to read. Stale generations are ignored.
@@ -146,7 +162,7 @@ class Parked final : private Capacity::Stays {
     Shares::Place place = 0;  // of the user
   };
 
-  Slot& open_slot(SocketId id, AddressId address, Shares::User user);
+  Slot& open_slot(SocketId id, AddressId address, Shares::User user, const Stay& stay);
   [[nodiscard]] ParkOps::Peek peek(SocketId id) { return ops_.peek(id, slots_[id].over_tls); }
   void go_back(SocketId id, std::uint64_t now_ns);
   [[nodiscard]] ParkOps::SendBack send_back(SocketId id, std::uint64_t now_ns);
@@ -158,6 +174,16 @@ class Parked final : private Capacity::Stays {
   void leave(SocketId id, DaemonCounter how, std::uint64_t now_ns);
   void part(SocketId id, DaemonCounter how, std::uint64_t now_ns);
 
+  // Of requests that are coming.
+  void await(SocketId id, const Handoff& handoff, std::uint64_t now_ns);
+  void look_at(SocketId id, bool again, std::uint64_t now_ns);
+  void await_more(SocketId id, bool again, std::uint64_t now_ns);
+  void give_back(SocketId id, Outcome outcome, std::uint64_t now_ns);
+  [[nodiscard]] bool weigh(SocketId id, std::uint64_t bytes_before);
+  void forget_request(SocketId id);
+  [[nodiscard]] DaemonCounter end_of_request(SocketId id, DaemonCounter how) const;
+  void carry_in_request(SocketId id, const CarriedParking& state);
+
   ParkOps& ops_;
   DaemonCounters& counters_;
   Shares& shares_;
@@ -165,6 +191,7 @@ class Parked final : private Capacity::Stays {
   std::size_t held_ = 0;
   DeadlineQueue timeouts_{0};
   ReturnLines lines_;
+  std::unordered_map<SocketId, Awaited> requests_;
   AddressId served_last_ = 0;
 };
 

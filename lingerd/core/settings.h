@@ -20,6 +20,7 @@ struct LoopSettings {
   std::uint32_t unwanted = 0;               // descriptors that may wait to be closed
   std::uint32_t max_time_ms = 0;            // ceiling over a record's durations, and on SIGTERM
   std::uint64_t offload_memory = 0;         // bytes; at it httpd's workers deliver themselves
+  std::uint64_t request_memory = 0;         // bytes of request bodies that may wait in sockets
   std::uint64_t min_rate = 0;               // bytes a second that a delivery must move; 0: none
   std::vector<std::uint32_t> allowed_uids;  // empty: all that the socket's permissions let in
   std::uint64_t watchdog_us = 0;            // 0: none; else sd_notify WATCHDOG=1 at half of it

@@ -29,6 +29,8 @@ constexpr long kTickNs = 100'000'000;
 constexpr int kStaleTicks = 10;
 // More records than this fit no queue.
 constexpr int kMostRecords = 1'000;
+// What goes home with bytes that are there: a request, or its beginning.
+constexpr std::uint64_t kStays = bit_of(RecordKind::kIdle) | bit_of(RecordKind::kRequest);
 
 bool asks(int socket) {
   char byte = 0;
@@ -153,7 +155,7 @@ bool GuardDuty::look_at_queue(int peer) const {
     if (n <= 0) break;
     Handoff handoff;
     const auto record = std::span(bytes).first(static_cast<std::size_t>(n));
-    if (decode(record, handoff) == DecodeResult::kOk && handoff.kind == RecordKind::kIdle) {
+    if (decode(record, handoff) == DecodeResult::kOk && (bit_of(handoff.kind) & kStays) != 0) {
       fine = look_at_record(peer, offset, handoff);
     }
     offset += static_cast<int>(n);

@@ -115,7 +115,7 @@ class Intake {
   Refusal take_as(const Kind& kind, Peer& peer, Arrival& arrival);
   Refusal take_linger(Peer& peer, Arrival& arrival);
   Refusal take_offer(Peer& peer, Arrival& arrival);
-  Refusal take_idle(Peer& peer, Arrival& arrival);
+  Refusal take_stay(Peer& peer, Arrival& arrival);
   Refusal take_way_back(Peer& peer, Arrival& arrival);
   Refusal take_begin(Peer& peer, Arrival& arrival);
   void reject(const Peer& peer, Complaint complaint, const char* what, std::uint64_t now_ns);

@@ -23,6 +23,13 @@
 namespace lingerd {
 namespace {
 
+constexpr char kIdleLost[] =
+    "an idle connection whose way back got lost: this process has too many open, or a policy "
+    "(SELinux) took it away";
+constexpr char kRequestLost[] =
+    "a connection with a request whose way back got lost: this process has too many open, or a "
+    "policy (SELinux) took it away";
+constexpr char kRequestExtra[] = "a connection with a request and more than two descriptors";
 constexpr char kNoClients[] = "a descriptor that is no connected TCP socket";
 
 }  // namespace
@@ -76,11 +83,9 @@ const std::array<Intake::Kind, kRecordForms.size()> Intake::kKinds{{
      .answered = true},
     {.kind = RecordKind::kIdle,
      .missing = {Complaint::kContent, ReturnAddresses::describe(Parking::Verdict::kNoName)},
-     .lost = {Complaint::kContent,
-              "an idle connection whose way back got lost: this process has too many open, or a "
-              "policy (SELinux) took it away"},
+     .lost = {Complaint::kContent, kIdleLost},
      .extra = {Complaint::kContent, "an idle connection with more than its two descriptors"},
-     .take = &Intake::take_idle},
+     .take = &Intake::take_stay},
     {.kind = RecordKind::kWayBack,
      .missing = {Complaint::kContent, ReturnAddresses::describe(Parking::Verdict::kNoName)},
      .lost = {Complaint::kContent,
@@ -89,6 +94,11 @@ const std::array<Intake::Kind, kRecordForms.size()> Intake::kKinds{{
      .extra = {Complaint::kContent, "a way back with more than its one descriptor"},
      .take = &Intake::take_way_back,
      .answered = true},
+    {.kind = RecordKind::kRequest,
+     .missing = {Complaint::kContent, ReturnAddresses::describe(Parking::Verdict::kNoName)},
+     .lost = {Complaint::kContent, kRequestLost},
+     .extra = {Complaint::kContent, kRequestExtra},
+     .take = &Intake::take_stay},
     {.kind = RecordKind::kBegin,
      .missing = {},
      .lost = {},
@@ -168,10 +178,13 @@ Intake::Refusal Intake::take_begin(Peer& peer, Arrival& arrival) {
   return {Complaint::kBegin, "to begin what wasn't offered"};
 }
 
-// An idle connection; one that can't be parked lingers instead.
-Intake::Refusal Intake::take_idle(Peer& peer, Arrival& arrival) {
+// An idle connection, or one whose request is coming; one that can't be held lingers instead.
+Intake::Refusal Intake::take_stay(Peer& peer, Arrival& arrival) {
   if (!arrival.socket) {
-    return {Complaint::kNoDescriptor, "an idle connection whose descriptor got lost"};
+    return {Complaint::kNoDescriptor,
+            arrival.handoff.kind == RecordKind::kIdle
+                ? "an idle connection whose descriptor got lost"
+                : "a connection with a request whose descriptor got lost"};
   }
   SocketId id = 0;
   if (!KernelSockets::adopt(arrival.socket, id)) return {Complaint::kDescriptor, kNoClients};

@@ -65,6 +65,7 @@ struct Loop::State {
                settings.batch) {
     intake.set_allowed(settings.allowed_uids, now);
     deliveries.set_limits(settings.offload_memory, settings.min_rate);
+    parking.parked().set_request_memory(settings.request_memory);
     watch(epoll.get(), parking.epoll_fd(), OwnTag::kParking);
   }
 
@@ -179,11 +180,13 @@ void Loop::apply(const LoopSettings& fresh) {
   settings.max_time_ms = fresh.max_time_ms;
   settings.allowed_uids = fresh.allowed_uids;
   settings.offload_memory = fresh.offload_memory;
+  settings.request_memory = fresh.request_memory;
   settings.min_rate = fresh.min_rate;
   state.lingerer.set_max_time(settings.max_time_ms);
   state.capacity.set_limit(settings.max_connections, state.now);
   state.intake.set_allowed(settings.allowed_uids, state.now);
   state.deliveries.set_limits(settings.offload_memory, settings.min_rate);
+  state.parking.parked().set_request_memory(settings.request_memory);
 }
 
 void Loop::begin_stop() {

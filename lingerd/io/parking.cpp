@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "lingerd/io/parking.h"
 
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <limits>
 #include <span>
 #include <system_error>
 #include <utility>
@@ -61,7 +64,7 @@ Parking::Verdict Parking::arrive(SocketId id, UniqueFd& address, const Handoff& 
                                  std::uint64_t now_ns) {
   if (guard_.has_taken(static_cast<int>(id), handoff.handed_off_ns)) {
     KernelSockets::discard(UniqueFd(static_cast<int>(id)));
-    parked_.count_home();
+    parked_.count_home(handoff.kind);
     return Verdict::kGood;
   }
   const ReturnAddresses::Adopted adopted = addresses_.adopt(address, handoff.user);
@@ -154,7 +157,7 @@ void Parking::look_after_httpd(std::uint64_t now_ns) {
 bool Parking::watch(SocketId id, std::uint32_t generation, Watch how) {
   epoll_event event{};
   event.events = EPOLLRDHUP | EPOLLONESHOT;
-  if (how != Watch::kForFin) event.events |= EPOLLIN;
+  if (how != Watch::kForFin) event.events |= EPOLLIN | EPOLLPRI;
   event.data.u64 = socket_tag(id, generation);
   return epoll_ctl(epoll_.get(), how == Watch::kFirst ? EPOLL_CTL_ADD : EPOLL_CTL_MOD,
                    static_cast<int>(id), &event) == 0;
@@ -173,6 +176,46 @@ ParkOps::Peek Parking::peek(SocketId id, bool over_tls) {
     return Peek::kClosed;
   }
   return n < 0 && is_transient(errno) ? Peek::kNothing : Peek::kClosed;
+}
+
+Arrived Parking::look(SocketId id, std::size_t front) {
+  const int fd = static_cast<int>(id);
+  Arrived arrived;
+  pollfd state{fd, POLLIN | POLLPRI | POLLRDHUP, 0};
+  poll(&state, 1, 0);
+  if ((state.revents & (POLLERR | POLLHUP)) != 0) arrived.state = Arrived::State::kClosed;
+  if (arrived.state == Arrived::State::kClosed) return arrived;
+  if ((state.revents & (POLLPRI | POLLRDHUP)) != 0) arrived.state = Arrived::State::kFinished;
+  arrived.readable = (state.revents & POLLIN) != 0;
+  int bytes = 0;
+  if (ioctl(fd, SIOCINQ, &bytes) == 0 && bytes > 0) arrived.bytes = static_cast<unsigned>(bytes);
+  if (front == 0 || arrived.bytes == 0) return arrived;
+  front_.resize(std::max(front_.size(), std::min<std::size_t>(front, arrived.bytes)));
+  const ssize_t n =
+      recv(fd, front_.data(), std::min(front, front_.size()), MSG_PEEK | MSG_DONTWAIT);
+  if (n > 0) arrived.front = {front_.data(), static_cast<std::size_t>(n)};
+  return arrived;
+}
+
+// The kernel makes room for as many, up to half of what net.ipv4.tcp_rmem allows, without anybody
+// reading (Linux 4.18), and keeps it. Before, or where it doesn't know this, the buffer is full
+// early. A socket counts as readable as well when its window is nearly closed: so there is more
+// room than for the next byte, and the client hears of it at once, by the ACK that goes with a look
+// (tcp_cleanup_rbuf).
+void Parking::await(SocketId id, std::uint64_t bytes) {
+  constexpr std::uint64_t kFitsAnyway = 32'768;
+  constexpr std::uint64_t kMoreRoom = 131'072;
+  const auto set = [id](std::uint64_t least) {
+    const int value =
+        static_cast<int>(std::min<std::uint64_t>(least, std::numeric_limits<int>::max()));
+    setsockopt(static_cast<int>(id), SOL_SOCKET, SO_RCVLOWAT, &value, sizeof value);
+  };
+  if (bytes > kFitsAnyway) set(bytes + kMoreRoom);
+  set(bytes);
+  char byte = 0;
+  if (bytes > kFitsAnyway) {
+    (void)recv(static_cast<int>(id), &byte, sizeof byte, MSG_PEEK | MSG_DONTWAIT);
+  }
 }
 
 ParkOps::SendBack Parking::send_back(SocketId id, AddressId to, const Return& back) {

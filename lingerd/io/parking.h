@@ -14,6 +14,7 @@
 #include "base/unique_fd.h"
 #include "contract/counters.h"
 #include "contract/record.h"
+#include "lingerd/core/awaited.h"
 #include "lingerd/core/capacity.h"
 #include "lingerd/core/carry.h"
 #include "lingerd/core/deadlines.h"
@@ -95,6 +96,8 @@ class Parking final : private ParkOps {
   void take_left_copies();
   bool watch(SocketId id, std::uint32_t generation, Watch how) override;
   Peek peek(SocketId id, bool over_tls) override;
+  Arrived look(SocketId id, std::size_t front) override;
+  void await(SocketId id, std::uint64_t bytes) override;
   SendBack send_back(SocketId id, AddressId to, const Return& back) override;
   void close(SocketId id) override;
   void linger(SocketId id, const Handoff& handoff, std::uint64_t now_ns) override;
@@ -115,6 +118,7 @@ class Parking final : private ParkOps {
   bool any_denied_ = false;
   LogLimiter withdrawn_limiter_;
   Guard guard_;
+  std::vector<char> front_;        // what the last look has seen
   std::uint64_t home_ = 0;         // of what the guard has sent: let go of
   std::uint64_t home_unread_ = 0;  // and said
   Parked parked_;

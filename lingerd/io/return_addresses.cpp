@@ -30,8 +30,13 @@ bool is_denied(int error) {
   return error == EACCES || error == EPERM;
 }
 
-bool send_with(const UniqueFd& to, const ReturnRecord& record, int descriptor) {
-  return send_message(to.get(), std::as_bytes(std::span(&record, 1)), {&descriptor, 1});
+bool send_with(const UniqueFd& to, const Return& back, int descriptor) {
+  const GatheredRecord gathered = encode_gathered(back);
+  const ReturnRecord idle = encode(back);
+  const auto bytes = back.waited_for == WaitedFor::kNextRequest
+                         ? std::as_bytes(std::span(&idle, 1))
+                         : std::as_bytes(std::span(&gathered, 1));
+  return send_message(to.get(), bytes, {&descriptor, 1});
 }
 
 }  // namespace
@@ -130,7 +135,7 @@ SendBack ReturnAddresses::send(AddressId id, int socket, const Return& back) {
     case EPERM: return SendBack::kGone;
     default: return SendBack::kLater;
   }
-  return send_with(to, encode(back), socket) ? SendBack::kSent : SendBack::kLater;
+  return send_with(to, back, socket) ? SendBack::kSent : SendBack::kLater;
 }
 
 UniqueFd ReturnAddresses::connect_by(int way) {
@@ -140,7 +145,7 @@ UniqueFd ReturnAddresses::connect_by(int way) {
 }
 
 bool ReturnAddresses::send_over(const UniqueFd& connection, int socket, const Return& back) {
-  return send_with(connection, encode(back), socket);
+  return send_with(connection, back, socket);
 }
 
 SendBack ReturnAddresses::send_by(int way, int socket, const Return& back) {

@@ -4,8 +4,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <exception>
+#include <fstream>
 #include <optional>
 #include <sstream>
 #include <string>
@@ -43,6 +45,19 @@ std::uint64_t memory_of_machine() {
   return pages > 0 && size > 0
              ? static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(size)
              : 0;
+}
+
+// What lies in receive buffers is the whole system's, so not more than half of what the kernel
+// gives before it makes all of them smaller.
+std::uint64_t memory_for_requests() {
+  std::uint64_t low = 0;
+  std::uint64_t pressure = 0;
+  std::uint64_t memory = memory_of_machine() / 8;
+  const long size = sysconf(_SC_PAGESIZE);
+  if (std::ifstream("/proc/sys/net/ipv4/tcp_mem") >> low >> pressure && size > 0) {
+    memory = std::min(memory, pressure * static_cast<std::uint64_t>(size) / 2);
+  }
+  return memory;
 }
 
 // With numbers for names: what they mean doesn't change, and nobody has to be asked.
@@ -132,6 +147,7 @@ void Configuration::apply(Options options, Identities identities) {
   settings_.unwanted = shares.unwanted;
   settings_.max_time_ms = options.max_time * 1000;
   settings_.offload_memory = options.offload_memory.value_or(memory_of_machine() / 4);
+  settings_.request_memory = options.request_memory.value_or(memory_for_requests());
   settings_.min_rate = options.min_rate;
   settings_.allowed_uids = identities.allowed_uids;
   settings_.watchdog_us = watchdog_interval_us();

@@ -87,6 +87,13 @@ Problem set_offload_memory(const OptionInfo&, const Assignment& a, Options& o) {
   return {};
 }
 
+Problem set_request_memory(const OptionInfo&, const Assignment& a, Options& o) {
+  std::uint64_t size = 0;
+  if (!parse_size(a.value, size)) return refuse(a, "a size: bytes, or a number with K, M or G");
+  o.request_memory = size;
+  return {};
+}
+
 Problem set_min_rate(const OptionInfo&, const Assignment& a, Options& o) {
   if (parse_size(a.value, o.min_rate)) return {};
   return refuse(a, "a size: bytes, or a number with K, M or G");
@@ -153,7 +160,7 @@ std::string_view trim(std::string_view text) {
 
 }  // namespace
 
-constexpr std::array<OptionInfo, 11> kOptionInfo{{
+constexpr std::array<OptionInfo, 12> kOptionInfo{{
     {{"socket", "PATH", kDefaultSocket,
       "Where httpd's children connect. The stats page is PATH.stats."},
      set_socket},
@@ -176,6 +183,10 @@ constexpr std::array<OptionInfo, 11> kOptionInfo{{
       "G; "
       "at it httpd's workers deliver themselves. Default: a quarter of this machine's memory."},
      set_offload_memory},
+    {{"request-memory", "SIZE", "",
+      "Most bytes of request bodies in the kernel (LingerRequest). Default: an eighth of this "
+      "machine's memory, at most half of net.ipv4.tcp_mem's second number."},
+     set_request_memory},
     {{"min-rate", "SIZE", "0",
       "Bytes a second that a delivery must move, on average over 10 seconds; slower ones are "
       "ended. "
@@ -238,6 +249,7 @@ std::string as_config(const Options& options) {
   if (options.max_connections) put("max-connections", std::to_string(*options.max_connections));
   put("max-time", std::to_string(options.max_time));
   if (options.offload_memory) put("offload-memory", std::to_string(*options.offload_memory));
+  if (options.request_memory) put("request-memory", std::to_string(*options.request_memory));
   put("min-rate", std::to_string(options.min_rate));
   for (const std::string& user : options.allow_users) put("allow-user", user);
   put("daemon", options.daemon ? "yes" : "no");

@@ -31,6 +31,7 @@ struct Options {
   std::optional<std::uint32_t> max_connections;  // none: what RLIMIT_NOFILE allows
   std::uint32_t max_time = 60;                   // seconds
   std::optional<std::uint64_t> offload_memory;   // bytes; none: a quarter of this machine's memory
+  std::optional<std::uint64_t> request_memory;   // bytes; none: an eighth of this machine's memory
   std::uint64_t min_rate = 0;                    // bytes a second; 0: none
   std::vector<std::string> allow_users;          // names or numbers; empty: everybody
   bool daemon = false;
@@ -53,7 +54,7 @@ struct OptionInfo : Flag {
   std::string (*set)(const OptionInfo&, const Assignment&, Options&);
   bool repeatable = false;
 };
-extern const std::array<OptionInfo, 11> kOptionInfo;
+extern const std::array<OptionInfo, 12> kOptionInfo;
 [[nodiscard]] const OptionInfo* find_option(std::string_view key);  // or nullptr
 
 // The lines of a configuration file: `key = value`, empty, or a comment after # or ; in the first

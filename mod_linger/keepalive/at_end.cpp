@@ -12,13 +12,15 @@
 #include <cstdint>
 
 #include "base/clock.h"
+#include "contract/record.h"
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
-#include "mod_linger/keepalive/departure.h"
+#include "mod_linger/keepalive/idle.h"
 #include "mod_linger/keepalive/keepalive.h"
-#include "mod_linger/keepalive/over_tls.h"
 #include "mod_linger/keepalive/park.h"
-#include "mod_linger/keepalive/permit.h"
+#include "mod_linger/stay/departure.h"
+#include "mod_linger/stay/over_tls.h"
+#include "mod_linger/stay/permit.h"
 
 namespace lingerd {
 namespace {
@@ -59,15 +61,15 @@ bool parks_instead_of_closing(conn_rec* connection, Park& park) {
     park.idle_next = false;
     if (filter == nullptr) return false;
     // What has been read ahead may be half a record of TLS's to mod_ssl, which is no stranger.
-    if (!is_ahead_over_tls(connection) && has_stranger(connection)) return false;
+    if (!is_ahead_over_tls(connection) && has_stranger(connection, RecordKind::kIdle)) return false;
     // httpd looks ahead when it has answered, and so do we: what it finds isn't in the socket any
     // more, and would be lost.
     if (!anything_buffered(filter, park)) {
       const apr_interval_time_t timeout = keep_alive_timeout(connection);
       const std::uint64_t now_ns = monotonic_ns();
       return can_be_parked_for(timeout, 0) &&
-             reaches_lingerd(connection, now_ns, Otherwise::kCloses) &&
-             parks(connection, park, timeout, now_ns);
+             reaches_lingerd(connection, RecordKind::kIdle, now_ns, Otherwise::kCloses) &&
+             parks(connection, timeout, now_ns);
     }
     serve_here(connection);
   }
@@ -77,8 +79,7 @@ bool parks_instead_of_closing(conn_rec* connection, Park& park) {
 }  // namespace
 
 bool goes_instead_of_closing(conn_rec* connection, Connection& ours) {
-  return ours.park != nullptr &&
-         (ours.park->parked || parks_instead_of_closing(connection, *ours.park));
+  return ours.park != nullptr && parks_instead_of_closing(connection, *ours.park);
 }
 
 }  // namespace lingerd

@@ -13,7 +13,7 @@ namespace lingerd {
 
 struct Connection;
 
-// It has been parked; or it is now. A child that is about to end (a graceful restart,
+// True: it has been parked. A child that is about to end (a graceful restart,
 // MaxConnectionsPerChild) closes its connections after the request under way, which their clients
 // can't know: with the next one they find it closed. Parked instead they go on with another child;
 // a request that is there already is answered here first.

@@ -14,7 +14,6 @@ namespace lingerd {
 struct Park {
   bool idle_next = false;      // what the next read waits for may wait in lingerd
   bool between = false;        // no line of the next request has been read yet, but blank ones
-  bool parked = false;         // the socket is lingerd's: nobody here may touch it any more
   bool authenticated = false;  // not each request: it is its user's, and stays
   apr_interval_time_t came_back_with =
       0;  // KeepAliveTimeout, before the first request after a stay

@@ -13,18 +13,20 @@
 #include <string_view>
 
 #include "base/clock.h"
+#include "contract/record.h"
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
 #include "mod_linger/keepalive/authentication.h"
-#include "mod_linger/keepalive/come_back.h"
-#include "mod_linger/keepalive/departure.h"
+#include "mod_linger/keepalive/idle.h"
 #include "mod_linger/keepalive/keepalive.h"
-#include "mod_linger/keepalive/listener.h"
-#include "mod_linger/keepalive/objections.h"
-#include "mod_linger/keepalive/over_tls.h"
 #include "mod_linger/keepalive/patience.h"
-#include "mod_linger/keepalive/permit.h"
 #include "mod_linger/settings.h"
+#include "mod_linger/stay/come_back.h"
+#include "mod_linger/stay/departure.h"
+#include "mod_linger/stay/listener.h"
+#include "mod_linger/stay/objections.h"
+#include "mod_linger/stay/over_tls.h"
+#include "mod_linger/stay/permit.h"
 #include "mod_linger/tls/parking.h"
 
 namespace lingerd {
@@ -68,8 +70,8 @@ apr_interval_time_t timeout_of(const Park& park, apr_socket_t* socket) {
 // `since_ns`: when it became idle.
 bool goes(ap_filter_t* filter, Park& park, apr_interval_time_t timeout, std::uint64_t since_ns,
           std::uint64_t now_ns) {
-  return reaches_lingerd(filter->c, now_ns, Otherwise::kWaits) &&
-         !anything_buffered(filter, park) && parks(filter->c, park, timeout, since_ns);
+  return reaches_lingerd(filter->c, RecordKind::kIdle, now_ns, Otherwise::kWaits) &&
+         !anything_buffered(filter, park) && parks(filter->c, timeout, since_ns);
 }
 
 // lingerd can't take it: it is being restarted, is busy, or stands still. That passes, and the
@@ -120,7 +122,7 @@ bool parks_instead_of_waiting(ap_filter_t* filter, Park& park) {
     apr_socket_opt_set(socket, APR_INCOMPLETE_READ, 0);  // it needn't wait once more
     return false;
   }
-  if (has_stranger(connection)) return false;
+  if (has_stranger(connection, RecordKind::kIdle)) return false;
   if (goes(filter, park, timeout, since_ns, since_ns)) return true;
   return !anything_buffered(filter, park) && goes_later(filter, park, timeout, since_ns);
 }
@@ -150,10 +152,12 @@ bool is_blank_line(apr_bucket_brigade* brigade) {
 
 apr_status_t park_filter(ap_filter_t* filter, apr_bucket_brigade* brigade, ap_input_mode_t mode,
                          apr_read_type_e block, apr_off_t bytes) {
-  Park* known = park_of(filter->c);
-  if (known == nullptr) return ap_get_brigade(filter->next, brigade, mode, block, bytes);
-  Park& park = *known;
-  if (park.parked) return end_of(tls_parking_of(filter->c) != nullptr);
+  Connection* ours = connection_of(filter->c);
+  if (ours == nullptr || ours->park == nullptr) {
+    return ap_get_brigade(filter->next, brigade, mode, block, bytes);
+  }
+  Park& park = *ours->park;
+  if (ours->gone) return end_of(tls_parking_of(filter->c) != nullptr);
   if (park.idle_next) {
     const bool over_tls = tls_parking_of(filter->c) != nullptr;
     if (asks_for_a_request(over_tls, mode, block)) {
@@ -168,11 +172,24 @@ apr_status_t park_filter(ap_filter_t* filter, apr_bucket_brigade* brigade, ap_in
   return status;
 }
 
+// A part of the line is there, so its rest gets Timeout as on event. Not more than
+// KeepAliveTimeout, which is what stock prefork and worker give a line: a byte must not hold a
+// worker for longer than it could without parking. Nothing for a connection that is new.
+void restore_timeout(conn_rec* connection, Park& park) {
+  apr_socket_t* socket = ap_get_conn_socket(connection);
+  const Return* back = return_of(socket);
+  if (back == nullptr || back->waited_for != WaitedFor::kNextRequest) return;
+  park.habit.last_stay_ms = std::max<std::uint64_t>(back->parked_ns / 1'000'000, 1);
+  park.came_back_with = apr_time_from_msec(back->keepalive_ms);
+  park.between = true;
+  apr_socket_timeout_set(socket, std::min(park.came_back_with, connection->base_server->timeout));
+}
+
 }  // namespace
 
 void register_park_filter() {
   ap_register_input_filter(kFilter, park_filter, nullptr,
-                           static_cast<ap_filter_type>(AP_FTYPE_NETWORK - 1));
+                           static_cast<ap_filter_type>(AP_FTYPE_NETWORK - 2));
 }
 
 ap_filter_t* park_filter_of(conn_rec* connection) {

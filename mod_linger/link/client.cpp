@@ -115,7 +115,7 @@ Client::Result Client::send_or_reconnect(std::span<const int> descriptors, const
   if (again.obstacle != Obstacle::kNone) return again;
   if (refuses(handoff.kind)) return {Obstacle::kOtherVersion};
   // Nothing is parked before this lingerd has tried the way back.
-  if (handoff.kind == RecordKind::kIdle && takes(RecordKind::kWayBack)) {
+  if (handoff.kind != RecordKind::kLinger && takes(RecordKind::kWayBack)) {
     return {Obstacle::kGreeting};
   }
   return send(descriptors, handoff);

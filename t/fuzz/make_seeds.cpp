@@ -111,9 +111,10 @@ void idle_connections(const std::filesystem::path& directory) {
   std::vector<std::byte> conversation;
   for (std::uint32_t i = 0; i < 24; ++i) {
     Handoff handoff;
-    handoff.kind = RecordKind::kIdle;
-    handoff.idle_ms = 5'000;
-    handoff.cap_ms = 30'000;
+    handoff.kind = i % 2 == 0 ? RecordKind::kIdle : RecordKind::kRequest;
+    const auto part = static_cast<RequestPart>(1 + i / 2 % 3);
+    handoff.awaited = {part, part == RequestPart::kHead ? 0U : 40U, i / 2 % 3 == 0 ? 0U : 500U, 44};
+    handoff.idle_ms = handoff.cap_ms = 30'000;
     handoff.stall_ms = 1 + i % 5 * 1'000;
     handoff.keepalives = i;
     handoff.handed_off_ns = 1'000'000'000'000 - i * 1'000'000;
@@ -136,12 +137,28 @@ void idle_connections(const std::filesystem::path& directory) {
       each.stay.keepalive_ms = 5'000;
       each.deadline_ms = i % 3 == 0 ? 0 : 1'001'000 + i;
       each.stay.returning_since = i % 3 == 0 ? 999'500 : 0;
-      each.stay.idle_ms = 5'000;
-      each.stay.cap_ms = 30'000;
+      each.stay.idle_ms = each.stay.cap_ms = 30'000;
       each.address = i % 2;
       state.parked.push_back(each);
     }
     seeds.add_with_variants(encode(state), sizeof(std::uint64_t));
+  }
+}
+
+// As request_fuzz.cpp reads them: where it is cut, how much isn't seen, and the bytes.
+void requests(const std::filesystem::path& directory) {
+  Seeds seeds(directory);
+  for (const std::string request :
+       {"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\r\nPOST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        "POST / HTTP/1.0\nTransfer-Encoding: chunked\n\n5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n",
+        "5\r\nhello\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n", "header=20-40,MinRate=500 body=20",
+        "POST / HTTP/1.1\r\nExpect: 100-continue\r\nUpgrade: a\r\nContent-Length: 1\r\n\r\n"}) {
+    for (std::size_t cut = 0; cut <= request.size(); cut += 7) {
+      const std::string seed = {static_cast<char>(cut >> 8), static_cast<char>(cut), '\0'};
+      const std::string all = seed + request;
+      seeds.add(std::as_bytes(std::span(all)));
+    }
   }
 }
 
@@ -228,6 +245,7 @@ int main(int argc, char** argv) {
   records(directory / "record_fuzz");
   carried_states(directory / "carry_fuzz");
   idle_connections(directory / "parked_fuzz");
+  requests(directory / "request_fuzz");
   stats_pages(directory / "stats_page_fuzz");
   tls_conversations(directory / "tls_fuzz");
   std::filesystem::create_directories(directory / "config_fuzz");

@@ -9,11 +9,13 @@
 #include <cstdlib>
 #include <map>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "contract/counters.h"
 #include "contract/record.h"
+#include "lingerd/core/awaited.h"
 #include "lingerd/core/capacity.h"
 #include "lingerd/core/carry.h"
 #include "lingerd/core/deadlines.h"
@@ -42,11 +44,25 @@ class Clients final : public ParkOps {
     must(open.count(id) == 1);
     return static_cast<Peek>(mood % 4);
   }
+  Arrived look(SocketId id, std::size_t front) override {
+    must(open.count(id) == 1);
+    static constexpr std::string_view kRequest =
+        "POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n2\r\nab\r\n0\r\n\r\n";
+    const std::string_view there = kRequest.substr(0, mood % (kRequest.size() + 1));
+    return {static_cast<Arrived::State>(mood / 64 % 3), mood % 2 == 0, there.size(),
+            there.substr(0, front)};
+  }
+  void await(SocketId id, std::uint64_t) override { must(open.count(id) == 1); }
   SendBack send_back(SocketId id, AddressId to, const Return& back) override {
     must(open.count(id) == 1 && users[to] > 0);
     Return arrived;
     const ReturnRecord record = encode(back);
-    must(decode(std::as_bytes(std::span(&record, 1)), arrived));
+    const GatheredRecord gathered = encode_gathered(back);
+    const bool idles = back.waited_for == WaitedFor::kNextRequest;
+    must(decode(
+        idles ? std::as_bytes(std::span(&record, 1)) : std::as_bytes(std::span(&gathered, 1)),
+        arrived));
+    must(arrived.waited_for == back.waited_for);
     // The one that httpd has refused is the next to try there, until it is gone.
     must(first.count(to) == 0 || first[to] == id);
     const auto how = static_cast<SendBack>(mood / 3 % 3);
@@ -83,7 +99,7 @@ void live(std::span<const std::byte> bytes) {
     now_ns += std::uint64_t{clients.mood} * 7'000'000;
     Handoff handoff;
     if (decode(bytes.subspan(2, length), handoff) == DecodeResult::kOk &&
-        handoff.kind == RecordKind::kIdle) {
+        (handoff.kind == RecordKind::kIdle || handoff.kind == RecordKind::kRequest)) {
       handoff.user = clients.mood % 3;
       capacity.make_room(1, now_ns);
       while (clients.open.count(next % 16) == 1) ++next;
@@ -98,14 +114,15 @@ void live(std::span<const std::byte> bytes) {
     }
     parked.expire(now_ns, 100);
     must(parked.size() == clients.open.size() && parked.size() <= kMostSockets);
-    must(parks_add_up(counters) && counters[DaemonCounter::kParked] == parked.size());
+    must(parks_add_up(counters) && gathers_add_up(counters) &&
+         counters[DaemonCounter::kParked] + counters[DaemonCounter::kGathering] == parked.size());
     must((parked.size() == 0) == !parked.next_deadline());
     bytes = bytes.subspan(2 + length);
   }
   parked.end_all(now_ns);
   clients.mood = 6;  // a request, and nobody listens
   parked.expire(now_ns + kReturnLimitMs * std::uint64_t{2'000'000}, 1'000);
-  must(parked.size() == 0 && clients.open.empty() && parks_add_up(counters));
+  must(parked.size() == 0 && clients.open.empty() && gathers_add_up(counters));
   for (const auto& [address, users] : clients.users) must(users == 0);
 }
 

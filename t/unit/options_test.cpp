@@ -320,6 +320,7 @@ TEST(Options, as_a_file_say_the_same) {
   options.max_connections = 77;
   options.max_time = 9;
   options.offload_memory = 12345;
+  options.request_memory = 54321;
   options.min_rate = 100;
   options.allow_users = {"1", "www-data"};
   options.daemon = true;

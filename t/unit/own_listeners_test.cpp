@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "mod_linger/keepalive/own_listeners.h"
+#include "mod_linger/stay/own_listeners.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -13,7 +13,7 @@
 #include <string>
 
 #include "base/unique_fd.h"
-#include "mod_linger/keepalive/endpoint.h"
+#include "mod_linger/stay/endpoint.h"
 
 #include <CppUTest/TestHarness.h>
 

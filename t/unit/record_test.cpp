@@ -147,7 +147,7 @@ TEST(Record, of_a_future_version_is_named_so_whatever_its_size) {
 }
 
 TEST(Record, of_an_unknown_kind_is_refused) {
-  for (const std::uint16_t kind : {0, 3, 6, 65535}) {
+  for (const std::uint16_t kind : {0, 3, 7, 65535}) {
     Record record = good_record();
     record.kind = static_cast<RecordKind>(kind);
     check_result(DecodeResult::kUnknownKind, decode_record(record));
@@ -215,6 +215,77 @@ TEST(Record, of_a_delivery_says_where_the_rest_is) {
   UNSIGNED_LONGLONGS_EQUAL(3'000'000'000, out.content_length);
   LONGS_EQUAL(60'000, out.stall_ms);
   LONGS_EQUAL(30'000, out.cap_ms);
+}
+
+namespace {
+
+Record request_record(RequestPart part) {
+  Handoff handoff = kHandoff;
+  handoff.kind = RecordKind::kRequest;
+  handoff.stall_ms = 20'000;
+  handoff.keepalives = 3;
+  handoff.ticket = 99;
+  const bool is_body = part != RequestPart::kHead;
+  handoff.awaited = {part, is_body ? 700U : 0U, is_body ? 500U : 0U, 100'000, 77};
+  return encode(handoff);
+}
+
+}  // namespace
+
+TEST(Record, of_a_request_says_what_is_waited_for) {
+  for (const auto part : {RequestPart::kHead, RequestPart::kBytes, RequestPart::kChunks}) {
+    Handoff out;
+    check_result(DecodeResult::kOk, decode(bytes_of(request_record(part)), out));
+    const bool is_body = part != RequestPart::kHead;
+    CHECK(out.kind == RecordKind::kRequest && out.awaited.part == part);
+    LONGS_EQUAL(20'000, out.stall_ms);
+    LONGS_EQUAL(3, out.keepalives);
+    LONGS_EQUAL(99, out.ticket);
+    LONGS_EQUAL(is_body ? 700 : 0, out.awaited.body_at);
+    LONGS_EQUAL(is_body ? 500 : 0, out.awaited.min_rate);
+    LONGS_EQUAL(100'000, out.awaited.most);
+    LONGS_EQUAL(77, out.awaited.longest_s);
+    CHECK(waited_for_by(out) == (is_body ? WaitedFor::kBody : WaitedFor::kHead));
+  }
+}
+
+TEST(Record, of_a_request_needs_something_to_wait_for) {
+  const auto refused = [](RequestPart part, auto change) {
+    Record record = request_record(part);
+    change(record);
+    check_result(DecodeResult::kBadContent, decode_record(record));
+  };
+  for (const std::uint16_t part : {0, 4, 65532}) {
+    refused(RequestPart::kHead, [part](Record& r) { r.flags = part; });
+  }
+  for (const auto part : {RequestPart::kHead, RequestPart::kBytes, RequestPart::kChunks}) {
+    refused(part, [](Record& r) { r.content_length = 0; });
+    refused(part, [](Record& r) { r.content_length = kMaxContent + 1; });
+  }
+  refused(RequestPart::kHead, [](Record& r) { r.content_offset = 1; });
+  refused(RequestPart::kBytes, [](Record& r) { r.content_offset &= 0xffffffff; });
+  refused(RequestPart::kBytes, [](Record& r) { r.content_offset &= ~std::uint64_t{0xffffffff}; });
+  refused(RequestPart::kChunks, [](Record& r) { r.content_length = 699; });
+}
+
+TEST(Record, of_a_return_says_what_has_come) {
+  const Return back{7, 20'000, 1'000, 99, WaitedFor::kBody, Outcome::kTimedOut};
+  Return out;
+  CHECK(decode(bytes_of(encode_gathered(back)), out));
+  CHECK(out.waited_for == WaitedFor::kBody && out.outcome == Outcome::kTimedOut);
+  LONGS_EQUAL(7, out.keepalives);
+  LONGS_EQUAL(99, out.tag);
+  CHECK(decode(bytes_of(encode(back)), out));  // of an idle connection
+  CHECK(out.waited_for == WaitedFor::kNextRequest && out.outcome == Outcome::kCame);
+  GatheredRecord record = encode_gathered(back);
+  record.waited_for = WaitedFor::kNextRequest;
+  CHECK(!decode(bytes_of(record), out));
+  record = encode_gathered(back);
+  record.outcome = static_cast<Outcome>(3);
+  CHECK(!decode(bytes_of(record), out));
+  record = encode_gathered(back);
+  record.back.magic = kReturnMagic;
+  CHECK(!decode(bytes_of(record), out));
 }
 
 TEST(Record, of_a_delivery_needs_something_to_deliver) {
@@ -315,7 +386,8 @@ TEST(Greeting, says_which_kinds_of_records_are_taken) {
   std::uint64_t kinds = 0;
   CHECK(decode_greeting(bytes_of(greeting), kinds) == GreetingResult::kWelcome);
   UNSIGNED_LONGLONGS_EQUAL(std::uint64_t{1} << 1 | std::uint64_t{1} << 2 | std::uint64_t{1} << 4 |
-                               std::uint64_t{1} << 5 | std::uint64_t{1} << 32,
+                               std::uint64_t{1} << 5 | std::uint64_t{1} << 6 |
+                               std::uint64_t{1} << 32,
                            kinds);
   greeting.verdict = Verdict::kDenied;
   kinds = 7;

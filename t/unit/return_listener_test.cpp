@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "mod_linger/keepalive/listener_socket.h"
+#include "mod_linger/stay/listener_socket.h"
 
 #include <sys/stat.h>
 #include <sys/wait.h>

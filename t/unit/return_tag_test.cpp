@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "mod_linger/keepalive/return_tag.h"
+#include "mod_linger/stay/return_tag.h"
 
 #include <sys/socket.h>
 

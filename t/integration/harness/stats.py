@@ -15,7 +15,10 @@ COUNTERS = ("LingerQueue", "LingerQueuePeak", "LingerQueueLimit", "LingerOldestM
             "LingerOffloadsRefused", "LingerParked", "LingerParkedTotal", "LingerReturned",
             "LingerParkExpired", "LingerParkClosedByClient", "LingerReturnFailed",
             "LingerParkMillisFreed", "LingerOffers", "LingerOffersExpired", "LingerUnclosed",
-            "LingerClosersStuck", "LingerPeersHeldBack", "LingerOverShare")
+            "LingerClosersStuck", "LingerPeersHeldBack", "LingerOverShare", "LingerGathering",
+            "LingerGatherTotal", "LingerGathered", "LingerGatherEarly", "LingerGatherTimedOut",
+            "LingerGatherClosedByClient", "LingerGatherReturnFailed", "LingerGatherMemory",
+            "LingerGatherMemoryLimit", "LingerGatherMillisFreed")
 ENDS = ("LingerClosedByClient", "LingerClosedByReset", "LingerClosedIdle", "LingerClosedCap",
         "LingerEvicted")
 DELIVERY_ENDS = ("LingerDelivered", "LingerDeliveryAborted", "LingerDeliveryTimedOut")
