@@ -14,6 +14,7 @@
 
 #include "base/unix_limits.h"
 #include "contract/record.h"
+#include "mod_linger/directive.h"
 #include "mod_linger/module.h"
 
 namespace lingerd {
@@ -21,12 +22,6 @@ namespace {
 
 Settings& settings_in(cmd_parms* cmd) {
   return *static_cast<Settings*>(ap_get_module_config(cmd->server->module_config, &linger_module));
-}
-
-const char* parse_switch(cmd_parms* cmd, const char* value, bool& on) {
-  on = strcasecmp(value, "On") == 0;
-  if (on || strcasecmp(value, "Off") == 0) return nullptr;
-  return apr_psprintf(cmd->pool, "%s: '%s' is neither On nor Off", cmd->cmd->name, value);
 }
 
 const char* set_enabled(cmd_parms* cmd, void*, const char* value) {
@@ -142,22 +137,9 @@ const char* set_request_min_rate(cmd_parms* cmd, void*, const char* value) {
   return parse_size(cmd, value, "", settings_in(cmd).request_min_rate);
 }
 
-// Milliseconds, with or without their unit.
 const char* set_keep_alive_after(cmd_parms* cmd, void*, const char* value) {
-  constexpr apr_int64_t kMost = 1'000;
-  char* end = nullptr;
-  errno = 0;
-  const apr_int64_t number = apr_isdigit(*value) ? apr_strtoi64(value, &end, 10) : -1;
-  const std::string_view unit = end != nullptr ? end : "";
-  if (errno != 0 || number < 0 || number > kMost || !(unit.empty() || unit == "ms")) {
-    return apr_psprintf(cmd->pool,
-                        "%s: '%s' is not a number of milliseconds from 0 to %d (the unit ms may "
-                        "follow)",
-                        cmd->cmd->name, value, static_cast<int>(kMost));
-  }
-  settings_in(cmd).keep_alive_after_ms = static_cast<std::uint32_t>(number);
   settings_in(cmd).given.keep_alive_after_ms = true;
-  return nullptr;
+  return parse_wait(cmd, value, settings_in(cmd).keep_alive_after_ms);
 }
 
 // A module's name is its source file's: httpd -M says "x_module", <IfModule> takes "mod_x.c", as we
@@ -199,15 +181,6 @@ const char* set_socket(cmd_parms* cmd, void*, const char* value) {
   settings_in(cmd).socket_path = path;
   settings_in(cmd).given.socket_path = true;
   return nullptr;
-}
-
-using Take1 = const char* (*)(cmd_parms*, void*, const char*);
-
-command_rec directive(const char* name, Take1 setter, const char* help, cmd_how takes = TAKE1) {
-  // In C++ httpd declares a setter of any signature as one without arguments; the detour by void()
-  // is what compilers take for a deliberate cast.
-  const auto func = reinterpret_cast<cmd_func>(reinterpret_cast<void (*)()>(setter));
-  return {name, func, nullptr, RSRC_CONF, takes, help};
 }
 
 }  // namespace

@@ -3,14 +3,12 @@
 
 #include <httpd.h>  // before the others, which need it
 
-#include <apr_lib.h>
-#include <apr_strings.h>
 #include <http_config.h>
 
-#include <cerrno>
+#include <cstdint>
 #include <new>
-#include <string_view>
 
+#include "mod_linger/directive.h"
 #include "mod_linger_tls/module.h"
 
 namespace lingerd::tls {
@@ -22,38 +20,13 @@ Settings& settings_in(cmd_parms* cmd) {
 }
 
 const char* set_on(cmd_parms* cmd, void*, const char* value) {
-  Settings& settings = settings_in(cmd);
-  settings.on_given = true;
-  settings.on = strcasecmp(value, "On") == 0;
-  if (settings.on || strcasecmp(value, "Off") == 0) return nullptr;
-  return apr_psprintf(cmd->pool, "%s: '%s' is neither On nor Off", cmd->cmd->name, value);
+  settings_in(cmd).on_given = true;
+  return parse_switch(cmd, value, settings_in(cmd).on);
 }
 
-// Milliseconds, with or without their unit, as LingerKeepAliveAfter.
 const char* set_after(cmd_parms* cmd, void*, const char* value) {
-  constexpr apr_int64_t kMost = 1'000;
-  char* end = nullptr;
-  errno = 0;
-  const apr_int64_t number = apr_isdigit(*value) ? apr_strtoi64(value, &end, 10) : -1;
-  const std::string_view unit = end != nullptr ? end : "";
-  if (errno != 0 || number < 0 || number > kMost || !(unit.empty() || unit == "ms")) {
-    return apr_psprintf(cmd->pool,
-                        "%s: '%s' is not a number of milliseconds from 0 to %d (the unit ms may "
-                        "follow)",
-                        cmd->cmd->name, value, static_cast<int>(kMost));
-  }
-  settings_in(cmd).after_ms = static_cast<std::uint32_t>(number);
   settings_in(cmd).after_given = true;
-  return nullptr;
-}
-
-using Take1 = const char* (*)(cmd_parms*, void*, const char*);
-
-command_rec directive(const char* name, Take1 setter, const char* help) {
-  // In C++ httpd declares a setter of any signature as one without arguments; the detour by void()
-  // is what compilers take for a deliberate cast.
-  const auto func = reinterpret_cast<cmd_func>(reinterpret_cast<void (*)()>(setter));
-  return {name, func, nullptr, RSRC_CONF, TAKE1, help};
+  return parse_wait(cmd, value, settings_in(cmd).after_ms);
 }
 
 }  // namespace

@@ -39,8 +39,8 @@ ROOMS = {
     "mod_linger/request": (MODULE | {"mod_linger/stay", "mod_linger/request"}, False, True),
     "mod_linger_tls/layer": (TLS_LAYER, False, False),
     "mod_linger_tls/inner": (TLS_INNER, False, False),
-    "mod_linger_tls": (TLS_INNER | CONTRACT | {"mod_linger_tls", "mod_linger/tls", "mod_linger/guarded.h"},
-                       False, True),
+    "mod_linger_tls": (TLS_INNER | CONTRACT | {"mod_linger_tls", "mod_linger/tls", "mod_linger/guarded.h",
+                                              "mod_linger/directive.h"}, False, True),
     "mod_linger/tls": (CONTRACT | {"mod_linger/tls"}, False, True),
 }
 # Files that may see more than their room: the hook list names the features.

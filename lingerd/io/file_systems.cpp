@@ -18,8 +18,6 @@
 namespace lingerd {
 namespace {
 
-constexpr std::uint64_t kReadAgainNs = 1'000'000'000;
-
 constexpr std::array<std::string_view, 10> kDisks = {
     "ext2", "ext3", "ext4", "xfs", "btrfs", "bcachefs", "zfs", "f2fs", "squashfs", "erofs"};
 
@@ -161,20 +159,24 @@ std::optional<FileSystems::Place> FileSystems::known_socket_at(int path_fd) cons
   return Place{*device, file.stx_ino};
 }
 
+bool FileSystems::has_changed() const {
+  pollfd changed{mountinfo_.get(), POLLPRI, 0};
+  return !mountinfo_ || (poll(&changed, 1, 0) > 0 && (changed.revents & POLLERR) != 0);
+}
+
 // A number that is free again may be given to another file system: what is known holds only as long
 // as nothing was mounted or unmounted. The kernel says so on this very file.
 void FileSystems::refresh() {
-  pollfd changed{mountinfo_.get(), POLLPRI, 0};
-  const bool stale = !mountinfo_ || (poll(&changed, 1, 0) > 0 && (changed.revents & POLLERR) != 0);
-  if (!stale && !kinds_.empty()) return;
-  // A program that mounts and unmounts all the time costs a look a second. Until then nothing is
-  // known.
+  if (!has_changed() && !kinds_.empty()) return;
   kinds_.clear();
   seen_.clear();
-  const std::uint64_t now = monotonic_ns();
-  if (read_ns_ != 0 && now < read_ns_ + kReadAgainNs) return;
-  read_ns_ = now;
+  // A program that mounts and unmounts all the time costs half of the time at most: a pause is as
+  // long as the look before it. Until the next one nothing is known.
+  const std::uint64_t begin_ns = monotonic_ns();
+  if (begin_ns < next_look_ns_) return;
   read_again();
+  const std::uint64_t end_ns = monotonic_ns();
+  next_look_ns_ = end_ns + (end_ns - begin_ns);
 }
 
 void FileSystems::read_again() {
@@ -196,6 +198,10 @@ void FileSystems::read_again() {
       kinds_.emplace(mount.device, Kind::kDisk);
     }
   }
+  // The list comes in parts: a line may have moved from one that was to come into one that had.
+  if (!has_changed()) return;
+  kinds_.clear();
+  seen_.clear();
 }
 
 void FileSystems::add(const Mount& mount, const std::vector<Mount>& all) {

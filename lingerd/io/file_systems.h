@@ -50,6 +50,8 @@ class FileSystems {
   [[nodiscard]] std::optional<Place> known_socket_at(int path_fd) const;
 
  private:
+  // Something was mounted or unmounted since the last look.
+  [[nodiscard]] bool has_changed() const;
   void refresh();
   void read_again();
   void add(const Mount& mount, const std::vector<Mount>& all);
@@ -57,7 +59,7 @@ class FileSystems {
   [[nodiscard]] Kind lookup(std::uint64_t device) const;
 
   UniqueFd mountinfo_;
-  std::uint64_t read_ns_ = 0;
+  std::uint64_t next_look_ns_ = 0;
   std::unordered_map<std::uint64_t, Kind> kinds_;
   std::unordered_set<std::uint64_t> remote_;
   std::unordered_set<std::uint64_t> seen_;

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 
 import pytest
 
@@ -225,6 +226,23 @@ def _below(sandbox, name):
     directory = sandbox.directory / name
     directory.mkdir()
     return directory
+
+
+def test_mounts_come_and_go(sandbox):
+    """Whether the way back of an httpd that isn't root's is on one of this machine's own file systems is
+    looked up again at once. Would catch idle connections that end for a second, and are called remote."""
+    lingerd = sandbox.lingerd()
+    point = _below(sandbox, "elsewhere")
+    with Ways(sandbox.directory, 1) as (way,), child_of(lingerd, HONEST) as child:
+        os.chown(sandbox.directory / "way-0", HONEST, HONEST)
+        ends = []
+        for turn in range(1, 6):
+            subprocess.run(["mount", "-t", "tmpfs", "linger-test", point], check=True)
+            subprocess.run(["umount", point], check=True)
+            ends.append(park_by(child, way))
+            wait_equal(lambda: lingerd.counters()["LingerParkedTotal"], turn, "parked")
+        for end in ends:
+            end.close()
 
 
 def test_an_honest_user_with_all_ways_keeps_nobody_out(sandbox):

@@ -91,6 +91,20 @@ def test_a_file_that_is_too_large_for_memory(sandbox, mpm):
     assert lingerd.counters()["LingerOffloads"] == 0
 
 
+def test_mounts_come_and_go(mounted):
+    """Each time lingerd has to look again which file systems are this machine's, and does so at once.
+    Would catch local files that it refuses for a second, with a line that calls them remote."""
+    httpd, lingerd, point = mounted("prefork", "")
+    elsewhere = point / "elsewhere"
+    elsewhere.mkdir()
+    for turn in range(1, 6):
+        subprocess.run(["mount", "-t", "tmpfs", "linger-test", elsewhere], check=True)
+        assert umount(elsewhere).returncode == 0
+        with Reader(httpd, clients.request(BIG)) as client:
+            wait_offloaded(lingerd, turn)
+            assert body_of(client.read_all("bursts")) == WHOLE
+
+
 def test_lingerctl_files_without_lingerd(sandbox):
     lingerd = sandbox.lingerd()
     lingerd.stop()
