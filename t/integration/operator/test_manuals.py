@@ -15,7 +15,7 @@ SOURCE = places.ROOT / "mod_linger"
 
 # What the shipped linger.conf shows commented out although it isn't the default.
 EXAMPLES = ("LingerOffload On", "LingerOffloadClose 256K", "LingerOffloadTimeout 60",
-            "LingerKeepAlive On", "LingerKeepAliveTLS On")
+            "LingerKeepAlive On", "LingerKeepAliveTLS On", "LingerRequest On")
 
 
 def directives(module="mod_linger"):
