@@ -71,16 +71,21 @@ def _render(text, httpd, gate):
 
 
 class Gate:
-    """What a handler of `httpd` waits for."""
-
-    def __init__(self, httpd):
-        self.path = httpd.directory / "run" / "gate"
+    """What a handler waits for. Backends may be told of it before there is an httpd: where the file is,
+    is known when that one gets its handlers."""
+    path = None
 
     def open(self):
         self.path.touch()
 
     def wait_taken(self):
         wait_until(lambda: not self.path.exists(), "the handler goes on")
+
+    def wait(self):
+        """In a backend."""
+        with contextlib.suppress(AssertionError):
+            wait_until(self.path.exists, "the gate opens", WAIT)
+        self.path.unlink(missing_ok=True)
 
 
 def perl_config():
@@ -106,9 +111,9 @@ def php_config():
 """
 
 
-def write_handlers(httpd):
+def write_handlers(httpd, gate):
     """Scripts of all kinds; the directory of the gate is the handlers' to write."""
-    gate = Gate(httpd)
+    gate.path = httpd.directory / "run" / "gate"
     (httpd.directory / "run").chmod(0o777)
     (httpd.directory / "run" / "gates.pl").write_text(_render(_PERL, httpd, gate.path))
     wait = _render(_PHP_WAIT.replace("{{", "{").replace("}}", "}"), httpd, gate.path)
@@ -130,13 +135,6 @@ def write_handlers(httpd):
         "i=0; while [ ! -e {gate} ] && [ $i -lt {polls} ]; do i=$((i+1)); sleep 0.02; done\n"
         "rm -f {gate}\n", httpd, gate.path))
     script.chmod(0o755)
-    return gate
-
-
-def _wait_for(gate):
-    with contextlib.suppress(AssertionError):
-        wait_until(gate.path.exists, "the gate opens", WAIT)
-    gate.path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -147,7 +145,7 @@ def http_backend(gate, body):
             backend.read_head(client)
             client.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
                            b"%x\r\n%b\r\n" % (len(body), body))
-            _wait_for(gate)
+            gate.wait()
             client.sendall(b"3\r\nend\r\n0\r\n\r\n")
 
     with backend.accepting(answer, WAIT) as port:
@@ -184,7 +182,7 @@ def fcgi_backend(gate, body):
             output = b"Content-Type: text/plain\r\n\r\n" + body
             for at in range(0, len(output), 65000):
                 client.sendall(_fcgi_record(_FCGI_STDOUT, output[at:at + 65000]))
-            _wait_for(gate)
+            gate.wait()
             client.sendall(_fcgi_record(_FCGI_STDOUT, b"end") + _fcgi_record(_FCGI_STDOUT, b"") +
                            _fcgi_record(_FCGI_END, bytes(8)))
 

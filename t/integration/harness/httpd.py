@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A private httpd: Debian's program, a configuration of its own, loopback ports of its own."""
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ FATES = ("LingerHandoffs", "LingerAlreadyClosed", "LingerFallbacks", "LingerAbor
 _CONTENT = {"hello.txt": 13, "64k.bin": 64 * 1024, "300k.bin": 300_000, "4m.bin": 4_000_000}
 
 
+@functools.cache
 def content(name):
     """What httpd serves as /name: no two nearby stretches of it are the same."""
     if name == "hello.txt":

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import signal
 import time
 
 from harness import clients, logs
@@ -64,6 +65,31 @@ class KeepAlive:
         with contextlib.suppress(ConnectionResetError):
             return self.socket.recv(65536) == b"" and not self.received
         return False
+
+
+def all_answered(connections):
+    for connection in connections:
+        status, _, body = connection.ask()
+        assert (status, body) == (200, b"hello, world\n")
+
+
+def outlive_restarts(httpd, lingerd, restart, connections):
+    """Three of httpd's, while all of them are parked: each is answered after each, and parked again."""
+    count = len(connections)
+    for turn in range(3):
+        getattr(httpd, restart)()
+        all_answered(connections)
+        wait_parked(lingerd, count, total=count * (turn + 2))
+    assert lingerd.counters()["LingerReturnFailed"] == 0
+
+
+def outlive_successions(lingerd, times, count):
+    """`count` are parked in each successor of lingerd, too."""
+    lingerd.allowed_lines += ["handing over", "took over"]
+    for turn in range(1, times + 1):
+        os.kill(lingerd.pid, signal.SIGUSR2)
+        wait_until(lambda n=turn: len(lingerd.log.matching("took over")) >= n, "a successor")
+        wait_parked(lingerd, count)
 
 
 def wait_parked(lingerd, count, total=0):

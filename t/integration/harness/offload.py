@@ -107,16 +107,17 @@ class Reader:
 
 
 def dechunked(body):
-    out = bytearray()
+    out, at = bytearray(), 0
     while True:
-        size, _, body = body.partition(b"\r\n")
-        length = int(size, 16)
+        begin = body.index(b"\r\n", at) + 2
+        length = int(body[at:begin], 16)
+        at = begin + length
+        assert body[at:at + 2] == b"\r\n"
         if length == 0:
-            assert body == b"\r\n", "something behind the last chunk"
+            assert at + 2 == len(body), "something behind the last chunk"
             return bytes(out)
-        out += body[:length]
-        assert body[length:length + 2] == b"\r\n"
-        body = body[length + 2:]
+        out += body[begin:at]
+        at += 2
 
 
 def body_of(response):

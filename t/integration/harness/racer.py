@@ -31,6 +31,8 @@ import subprocess
 import sys
 import time
 
+from harness.tls import client_context
+
 CONFIG = 'Header always set X-Query "expr=%{QUERY_STRING}"\n'
 ENDS = ("ok", "late", "fin", "reset", "cut", "wrong", "tls", "stuck", "refused")
 _STUCK_AFTER = 40.0
@@ -204,9 +206,7 @@ class _Race:
     def __init__(self, port, clients, pauses, split, keep_alive_timeout, tls):
         self.port, self.pauses, self.split = port, pauses, split
         self.keep_alive_timeout = keep_alive_timeout
-        self.context = ssl.create_default_context() if tls else None
-        if tls:
-            self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
+        self.context = client_context() if tls else None
         self.selector = selectors.DefaultSelector()
         self.pid = os.getpid()
         self.ends, self.idle_fins = collections.Counter(), 0

@@ -11,7 +11,9 @@ import struct
 import threading
 
 from harness import record
+from harness.waiting import wait_until
 
+REFUSED = "refused a connection to the private listener"
 _RETURN = struct.Struct("=IHHIIQQ")
 _RETURN_MAGIC = 0x4C4E4742
 _KIND, _STALL, _KEEPALIVES, _TICKET = 8, 48, 52, 56  # where in a record
@@ -56,6 +58,26 @@ def hears_nothing(to_httpd):
         with contextlib.suppress(ConnectionResetError):
             return to_httpd.recv(1000) == b""
         return True
+
+
+def is_refused(httpd, to_httpd, why):
+    """The log says it at most once a second."""
+    httpd.allowed_lines.append(REFUSED)
+    assert hears_nothing(to_httpd)
+    wait_until(lambda: why in "".join(httpd.error_log.matching(REFUSED)), "it is logged")
+
+
+def as_it_was(httpd, between, client, idle):
+    """The tap does what lingerd does, beside restarts too; the connection as it is parked in the end."""
+    for restart in (None, httpd.graceful, httpd.restart):
+        if restart:
+            restart()
+        client.send()
+        idle.bring().close()
+        assert client.response()[0] == 200
+        idle.close()
+        idle = between.next_parked()
+    return idle
 
 
 class Tap:

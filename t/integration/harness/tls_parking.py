@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sites with LingerKeepAliveTLS, and clients that keep their TLS connection."""
 import ssl
-import subprocess
 
 from harness import clients, logs, places, tls
 from harness.keepalive import KeepAlive
@@ -33,35 +32,14 @@ def site(box, mpm, *lingerd_arguments, **options):
     return httpd, lingerd
 
 
-class TlsKeepAlive(KeepAlive):
-    """A TLS connection that asks again and again, over buffers of its own: what comes is counted in
-    records, and TLS's goodbye is told from TCP's."""
+class TlsKeepAlive(tls.Buffered, KeepAlive):
+    """A TLS connection that asks again and again: what comes is counted in records."""
+    AbruptEnd = clients.NoResponse
 
-    def __init__(self, port, *, name="localhost", suite=None, alpn=None, context=None,
-                 session=None, **options):
+    def __init__(self, port, *, name="localhost", alpn=None, context=None, session=None,
+                 **options):
         super().__init__(port, **options)
-        context = context or client_context(suite=suite, alpn=alpn)
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name,
-                                    session=session)
-        self._run(self.tls.do_handshake)
-
-    def _flush(self):
-        if data := self._outgoing.read():
-            self.socket.sendall(data)
-
-    def _run(self, operation):
-        while True:
-            try:
-                result = operation()
-                self._flush()
-                return result
-            except ssl.SSLWantReadError:
-                self._flush()
-                data = self.socket.recv(65536)
-                if not data:
-                    raise clients.NoResponse("FIN without close_notify") from None
-                self._incoming.write(data)
+        self._shake_hands(context or client_context(alpn), name, session)
 
     def write(self, data):
         self._run(lambda: self.tls.write(data))
@@ -90,24 +68,11 @@ class TlsKeepAlive(KeepAlive):
         self.socket.close()
 
 
-def client_context(suite=None, alpn=None):
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    if alpn:
-        context.set_alpn_protocols([alpn])
-    return context
-
-
-def make_certificate_at(path, subject, *arguments):
-    """Signed by itself, unless the arguments say by whom; its key beside it."""
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-                    "-nodes", "-keyout", path.with_suffix(".key"), "-out", path, "-days", "2",
-                    "-subj", subject, *arguments], check=True, capture_output=True)
+def client_context(alpn=None):
+    return tls.client_context("1.3", alpn)
 
 
 def client_certificate(directory, subject="/CN=somebody"):
     path = directory / "client.pem"
-    make_certificate_at(path, subject)
+    tls.make_certificate_at(path, subject)
     return path

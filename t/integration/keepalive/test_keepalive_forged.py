@@ -12,11 +12,11 @@ import pytest
 
 from harness import clients, inject, keepalive, places, record, tap
 from harness.keepalive import KeepAlive
+from harness.tap import REFUSED, is_refused
 from harness.waiting import wait_until
 
 PARKING = ("prefork", "worker")
 CONFIG = "KeepAliveTimeout 60\n"
-REFUSED = "refused a connection to the private listener"
 STOPS = "LingerKeepAlive stops"
 
 pytestmark = pytest.mark.skipif(not places.am_root(), reason="needs root")
@@ -48,25 +48,11 @@ def refusals(httpd):
     return httpd.status()["LingerReturnsRefused"]
 
 
-def is_refused(httpd, to_httpd, why):
-    """The log says it at most once a second."""
-    httpd.allowed_lines.append(REFUSED)
-    assert tap.hears_nothing(to_httpd)
-    wait_until(lambda: why in "".join(httpd.error_log.matching(REFUSED)), "it is logged")
-
-
 def test_as_it_was(sandbox, mpm):
     """The tap does what lingerd does: what is refused below is not refused for its own sake."""
     httpd, between = tapped(sandbox, mpm)
     client, idle = parked_one(httpd, between)
-    for restart in (None, httpd.graceful, httpd.restart):
-        if restart:
-            restart()
-        client.send()
-        idle.bring().close()
-        assert client.response()[0] == 200
-        idle.close()
-        idle = between.next_parked()
+    idle = tap.as_it_was(httpd, between, client, idle)
     assert idle.keepalives == 4 and refusals(httpd) == 0
     client.socket.close()
 

@@ -8,7 +8,9 @@ import time
 import pytest
 
 from harness import clients, inject, keepalive
-from harness.keepalive import KeepAlive, wait_counted, wait_parked, wait_parks
+from harness.keepalive import (KeepAlive, all_answered, outlive_restarts, outlive_successions,
+                               wait_counted, wait_parked, wait_parks)
+from harness.tap import REFUSED
 from harness.waiting import wait_until
 
 PARKING = ("prefork", "worker")
@@ -36,22 +38,12 @@ def _asked_until_kept(httpd):
         connection.socket.close()
 
 
-def _all_answered(connections):
-    for connection in connections:
-        status, _, body = connection.ask()
-        assert (status, body) == (200, b"hello, world\n")
-
-
 @pytest.mark.parametrize("restart", ["graceful", "restart"])
 def test_restart_of_httpd(sandbox, mpm, restart):
     """Stock httpd closes idle connections then; parked ones don't notice, however often."""
     httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 60\n")
     connections = _parked(httpd, lingerd, 5)
-    for turn in range(3):
-        getattr(httpd, restart)()
-        _all_answered(connections)
-        wait_parked(lingerd, 5, total=5 * (turn + 2))
-    assert lingerd.counters()["LingerReturnFailed"] == 0
+    outlive_restarts(httpd, lingerd, restart, connections)
     for connection in connections:
         connection.socket.close()
 
@@ -101,8 +93,8 @@ def test_switched_off_by_a_restart(sandbox, mpm):
     old = set(httpd.children())
     httpd.graceful()
     wait_until(lambda: not old & set(httpd.children()), "the old children are gone")
-    _all_answered(connections)
-    _all_answered(connections)
+    all_answered(connections)
+    all_answered(connections)
     wait_counted(lingerd, Parked=0, Returned=3)
     for connection in connections:
         connection.socket.close()
@@ -123,14 +115,9 @@ def test_httpd_stops(sandbox, mpm):
 @pytest.mark.parametrize("how", ["SIGUSR2", "twice"])
 def test_lingerd_is_replaced(sandbox, mpm, how):
     httpd, lingerd = keepalive.site(sandbox, mpm, config="KeepAliveTimeout 60\n")
-    lingerd.allowed_lines += ["handing over", "took over"]
     connections = _parked(httpd, lingerd, 5)
-    for _ in range(2 if how == "twice" else 1):
-        takeovers = len(lingerd.log.matching("took over"))
-        os.kill(lingerd.pid, signal.SIGUSR2)
-        wait_until(lambda n=takeovers: len(lingerd.log.matching("took over")) > n, "a successor")
-        wait_parked(lingerd, 5)
-    _all_answered(connections)
+    outlive_successions(lingerd, 2 if how == "twice" else 1, 5)
+    all_answered(connections)
     wait_counted(lingerd, ParkedTotal=10, Returned=5)
     assert keepalive.parks_add_up(lingerd.counters())
     for connection in connections:
@@ -199,7 +186,7 @@ def test_lingerd_hangs(sandbox, mpm):
             assert connection.ask()[0] == 200
             time.sleep(0.2)
     lingerd.resume()
-    _all_answered(connections)
+    all_answered(connections)
     for connection in connections:
         connection.socket.close()
 
@@ -216,7 +203,7 @@ def test_lingerd_has_just_stuck(sandbox, mpm):
     for connection in asking * 3:
         assert connection.ask()[0] == 200
     lingerd.resume()
-    _all_answered(connections)
+    all_answered(connections)
     for connection in connections + asking:
         connection.socket.close()
 
@@ -276,7 +263,7 @@ def test_makes_room(sandbox, mpm):
         wait_parked(lingerd, min(len(connections), 4))
     for gone in connections[:3]:
         assert gone.closed_cleanly()
-    _all_answered(connections[3:])
+    all_answered(connections[3:])
     wait_counted(lingerd, ParkExpired=3)
     for connection in connections:
         connection.socket.close()
@@ -317,7 +304,7 @@ def test_strangers_at_the_listener(sandbox, mpm, sends):
     """A process that gets there but isn't lingerd, or is lingerd's user and brings no client, is refused,
     logged and counted; the children go on. The test runs lingerd as itself."""
     httpd, lingerd = keepalive.site(sandbox, mpm, workers=2)
-    httpd.allowed_lines += ["refused a connection to the private listener", "LingerKeepAlive stops"]
+    httpd.allowed_lines += [REFUSED, "LingerKeepAlive stops"]
     strangers = []
     for _ in range(4):
         stranger = socket.socket(socket.AF_UNIX)
@@ -331,7 +318,7 @@ def test_strangers_at_the_listener(sandbox, mpm, sends):
             with open("/dev/null", "rb") as null:
                 socket.send_fds(stranger, [bytes(32)], [null.fileno()])
     wait_until(lambda: httpd.status()["LingerReturnsRefused"] == 4, "four are refused")
-    wait_until(lambda: httpd.error_log.matching("refused a connection to the private listener"),
+    wait_until(lambda: httpd.error_log.matching(REFUSED),
                "and logged")
     with KeepAlive(httpd.port) as connection:
         for _ in range(5):
@@ -362,7 +349,7 @@ def test_a_child_ends_beside_a_return(sandbox, moment):
 def test_another_user_is_a_stranger(sandbox, mpm):
     """Even with a descriptor of the listener's name in its hands."""
     httpd, lingerd = keepalive.site(sandbox, mpm)
-    httpd.allowed_lines.append("refused a connection to the private listener")
+    httpd.allowed_lines.append(REFUSED)
     name = os.open(keepalive.listener_of(httpd), os.O_PATH)
     pid = os.fork()
     if pid == 0:

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """httpd between httpds: the rest of a response that lingerd delivers into a tunnel, or into a proxy of
 the same httpd, is whole at the far end."""
-import ssl
 import subprocess
 
 import pytest
 
-from harness import clients, offload
+from harness import clients, offload, tls
 from harness.httpd import content
 from harness.offload import wait_offloaded, wait_over
 
@@ -89,11 +88,8 @@ def test_whole_through_tunnels_and_proxies(site, route, file, close):
 
 
 def over_tls(socket):
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
     # What ends is the tunnel: like stock, httpd says no goodbye there.
-    return context.wrap_socket(socket, suppress_ragged_eofs=True)
+    return tls.client_context().wrap_socket(socket, suppress_ragged_eofs=True)
 
 
 def read_head(socket):

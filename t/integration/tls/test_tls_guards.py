@@ -11,11 +11,11 @@ import pytest
 from harness import clients, inject, places, tap, tls_parking
 from harness.httpd import PERTURBED
 from harness.keepalive import KeepAlive
+from harness.tap import REFUSED, is_refused
 from harness.tls_parking import TlsKeepAlive
 from harness.waiting import wait_until
 
 PARKING = ("prefork", "worker")
-REFUSED = "refused a connection to the private listener"
 
 pytestmark = pytest.mark.skipif(not places.am_root(), reason="needs root")
 
@@ -41,12 +41,6 @@ def _parked_one(httpd, between):
     return client, between.next_parked()
 
 
-def _is_refused(httpd, to_httpd, why):
-    httpd.allowed_lines.append(REFUSED)
-    assert tap.hears_nothing(to_httpd)
-    wait_until(lambda: why in "".join(httpd.error_log.matching(REFUSED)), "it is logged")
-
-
 def _has_got_nothing(client):
     """Neither a byte nor an end."""
     client.socket.setblocking(False)
@@ -59,14 +53,7 @@ def test_as_it_was(tapped):
     """The tap does what lingerd does: what is refused below is not refused for its own sake."""
     httpd, between = tapped
     client, idle = _parked_one(httpd, between)
-    for restart in (None, httpd.graceful, httpd.restart):
-        if restart:
-            restart()
-        client.send()
-        idle.bring().close()
-        assert client.response()[0] == 200
-        idle.close()
-        idle = between.next_parked()
+    tap.as_it_was(httpd, between, client, idle)
     assert httpd.status()["LingerTlsResumed"] == 3
     client.socket.close()
 
@@ -83,9 +70,9 @@ def test_comes_back_once(tapped, when):
     assert client.response()[0] == 200
     again = between.next_parked() if when == "parked again" else None
     if again is None:
-        _is_refused(httpd, idle.bring(), "has come back before")
+        is_refused(httpd, idle.bring(), "has come back before")
     else:
-        _is_refused(httpd, idle.bring(), "hasn't parked")
+        is_refused(httpd, idle.bring(), "hasn't parked")
     _has_got_nothing(client)
     again = again or between.next_parked()
     assert httpd.status()["LingerReturnsRefused"] == 1
@@ -120,8 +107,8 @@ def test_of_another_connection(tapped):
     two, others = _parked_one(httpd, between)
     one.send("/hello.txt?one")
     two.send("/hello.txt?two")
-    _is_refused(httpd, its.bring(client=others.client), "hasn't parked")
-    _is_refused(httpd, others.bring(client=its.client), "hasn't parked")
+    is_refused(httpd, its.bring(client=others.client), "hasn't parked")
+    is_refused(httpd, others.bring(client=its.client), "hasn't parked")
     _has_got_nothing(one)
     _has_got_nothing(two)
     its.bring().close()
@@ -139,8 +126,8 @@ def test_one_without_tls_stays_one(tapped):
         assert plain.ask()[0] == 200
         its = between.next_parked()
         plain.send()
-        _is_refused(httpd, idle.bring(client=its.client), "hasn't parked")
-        _is_refused(httpd, its.bring(client=idle.client), "hasn't parked")
+        is_refused(httpd, idle.bring(client=its.client), "hasn't parked")
+        is_refused(httpd, its.bring(client=idle.client), "hasn't parked")
         its.bring().close()
         assert plain.response()[0] == 200
     client.socket.close()

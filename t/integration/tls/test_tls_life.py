@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parked TLS connections outlive what happens to httpd and to lingerd, as those without TLS do."""
 import contextlib
-import os
-import signal
 import time
 
 import pytest
 
 from harness import clients, tls_parking
-from harness.keepalive import guard_of, parks_add_up, wait_counted, wait_parked, wait_parks
+from harness.keepalive import (all_answered, guard_of, outlive_restarts, outlive_successions,
+                               parks_add_up, wait_counted, wait_parked, wait_parks)
+from harness.tap import REFUSED
 from harness.tls_parking import TlsKeepAlive
 from harness.waiting import wait_until
 
@@ -36,22 +36,12 @@ def _ended(connection):
     return True
 
 
-def _all_answered(connections):
-    for connection in connections:
-        status, _, body = connection.ask()
-        assert (status, body) == (200, b"hello, world\n")
-
-
 @pytest.mark.parametrize("restart", ["graceful", "restart"])
 def test_restart_of_httpd(sandbox, mpm, restart):
     """The states are the parent's: new children go on with what old ones have parked, however often."""
     httpd, lingerd = tls_parking.site(sandbox, mpm)
     connections = _parked(httpd, lingerd, 4)
-    for turn in range(3):
-        getattr(httpd, restart)()
-        _all_answered(connections)
-        wait_parked(lingerd, 4, total=4 * (turn + 2))
-    assert lingerd.counters()["LingerReturnFailed"] == 0
+    outlive_restarts(httpd, lingerd, restart, connections)
     assert httpd.status()["LingerTlsResumed"] == 12
     for connection in connections:
         connection.goodbye()
@@ -111,8 +101,8 @@ def test_switched_off_by_a_restart(sandbox, mpm):
     old = set(httpd.children())
     httpd.graceful()
     wait_until(lambda: not old & set(httpd.children()), "the old children are gone")
-    _all_answered(connections)
-    _all_answered(connections)
+    all_answered(connections)
+    all_answered(connections)
     wait_counted(lingerd, Parked=0, Returned=3)
     for connection in connections:
         connection.goodbye()
@@ -172,7 +162,7 @@ def test_the_module_is_gone(sandbox, mpm):
     httpd, lingerd = tls_parking.site(sandbox, mpm)
     connection, = _parked(httpd, lingerd, 1)
     httpd.write_config(linger_directives="LingerKeepAlive On\n")
-    httpd.allowed_lines.append("refused a connection to the private listener")
+    httpd.allowed_lines.append(REFUSED)
     httpd.graceful()
     connection.send()
     assert _ended(connection)
@@ -182,19 +172,14 @@ def test_the_module_is_gone(sandbox, mpm):
 @pytest.mark.parametrize("how", ["SIGUSR2", "twice"])
 def test_lingerd_is_replaced(sandbox, mpm, how):
     httpd, lingerd = tls_parking.site(sandbox, mpm)
-    lingerd.allowed_lines += ["handing over", "took over"]
     connections = _parked(httpd, lingerd, 4)
-    for _ in range(2 if how == "twice" else 1):
-        takeovers = len(lingerd.log.matching("took over"))
-        os.kill(lingerd.pid, signal.SIGUSR2)
-        wait_until(lambda n=takeovers: len(lingerd.log.matching("took over")) > n, "a successor")
-        wait_parked(lingerd, 4)
+    outlive_successions(lingerd, 2 if how == "twice" else 1, 4)
     resumed = httpd.status()["LingerTlsResumed"]
     leaver = connections.pop()
     leaver.goodbye()  # the next lingerd knows that this is one
     wait_counted(lingerd, Parked=3, ParkClosedByClient=1)
     assert httpd.status()["LingerTlsResumed"] == resumed
-    _all_answered(connections)
+    all_answered(connections)
     wait_counted(lingerd, ParkedTotal=7, Returned=3)
     assert parks_add_up(lingerd.counters())
     for connection in connections:
@@ -233,10 +218,10 @@ def test_lingerd_stands_still(sandbox, mpm):
     connections = _parked(httpd, lingerd, 3)
     guard_of(lingerd)
     lingerd.pause()
-    _all_answered(connections)
+    all_answered(connections)
     lingerd.resume()
     wait_counted(lingerd, ReturnFailed=0)
-    _all_answered(connections)
+    all_answered(connections)
     for connection in connections:
         connection.goodbye()
 
