@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from harness import clients, slow, tls_parking
+from harness import clients, logs, slow, tls_parking
 from harness.keepalive import KeepAlive, wait_parked
 from harness.slow import wait_counted, wait_gathering
 from harness.tls_parking import TlsKeepAlive
@@ -23,6 +23,15 @@ def server(module_sandbox, mpm):
     return tls_parking.site(module_sandbox, mpm, linger_directives=keep_alive + "LingerRequest On\n")
 
 
+@pytest.fixture
+def site(server):
+    httpd, lingerd = server
+    httpd.allowed_lines.append(logs.ALL_BUSY)
+    wait_gathering(lingerd, 0)  # of a test that has failed
+    wait_parked(lingerd, 0)
+    return httpd, lingerd
+
+
 def _half(connection, data):
     """What is left to send, after half of it."""
     middle = len(data) // 2
@@ -30,8 +39,8 @@ def _half(connection, data):
     return data[middle:]
 
 
-def test_a_slow_head_over_tls_keeps_its_worker(server):
-    httpd, lingerd = server
+def test_a_slow_head_over_tls_keeps_its_worker(site):
+    httpd, lingerd = site
     before = lingerd.counters()
     connection = TlsKeepAlive(httpd.ports["tls"])
     rest = _half(connection, clients.request(close=False))
@@ -49,9 +58,9 @@ def test_a_slow_head_over_tls_keeps_its_worker(server):
                  Gathered=before["LingerGathered"] + 1)
 
 
-def test_half_a_client_hello_keeps_its_worker(server):
+def test_half_a_client_hello_keeps_its_worker(site):
     """It is no HTTP: the worker waits as ever, and nothing is lost."""
-    httpd, lingerd = server
+    httpd, lingerd = site
     before = lingerd.counters()["LingerGatherTotal"]
     context = tls_parking.client_context()
     with clients.connect(httpd.ports["tls"]) as client:
@@ -67,12 +76,12 @@ def test_half_a_client_hello_keeps_its_worker(server):
     assert lingerd.counters()["LingerGatherTotal"] == before
 
 
-def test_both_kinds_of_stay(server, mpm):
+def test_both_kinds_of_stay(site, mpm):
     """TLS connections are parked between requests, plain ones as well, and those with half of their next
     request gathered."""
     if mpm == "event":
         pytest.skip("event waits for idle connections itself")
-    httpd, lingerd = server
+    httpd, lingerd = site
     before = lingerd.counters()
     over_tls, plain = TlsKeepAlive(httpd.ports["tls"]), KeepAlive(httpd.port)
     body = os.urandom(3_000)
@@ -103,19 +112,19 @@ def test_both_kinds_of_stay(server, mpm):
     assert httpd.status()["LingerTlsRefused"] == 0
 
 
-def test_a_crowd_of_both(server, mpm):
+def test_a_crowd_of_both(site):
     """Clients over TLS and in the clear, all of them slow and at once: each is answered right."""
-    httpd, lingerd = server
+    httpd, lingerd = site
     wrong = []
 
     def over_tls(number):
         try:
-            connection = TlsKeepAlive(httpd.ports["tls"])
-            for _ in range(4):
+            for _ in range(4):  # each its own: event closes idle connections where all are busy
+                connection = TlsKeepAlive(httpd.ports["tls"])
                 connection.write(_half(connection, clients.request(close=False)))
                 status, _, body = connection.response()
                 assert (status, body) == (200, b"hello, world\n")
-            connection.goodbye()
+                connection.goodbye()
         except (OSError, AssertionError, clients.NoResponse) as problem:
             wrong.append((number, problem))
 
