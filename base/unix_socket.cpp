@@ -6,6 +6,8 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdio>
+#include <cstring>
+#include <string>
 #include <string_view>
 
 namespace lingerd {
@@ -25,6 +27,16 @@ UnixAddress unix_address_by(int descriptor, std::string_view name) {
   std::snprintf(path.data(), path.size(), "/proc/self/fd/%d%s%.*s", descriptor,
                 name.empty() ? "" : "/", static_cast<int>(name.size()), name.data());
   return unix_address(path.data());
+}
+
+std::optional<std::string> path_of(int socket) {
+  sockaddr_un name{};
+  socklen_t size = sizeof name;
+  if (getsockname(socket, reinterpret_cast<sockaddr*>(&name), &size) != 0) return std::nullopt;
+  // sun_path needs no terminating zero; an abstract name begins with one.
+  const std::size_t length =
+      std::min<std::size_t>(size, sizeof name) - offsetof(sockaddr_un, sun_path);
+  return std::string(name.sun_path, strnlen(name.sun_path, length));
 }
 
 UniqueFd unix_socket(int type) {

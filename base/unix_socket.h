@@ -6,6 +6,7 @@
 #include <sys/un.h>
 
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/unique_fd.h"
@@ -29,6 +30,9 @@ struct UnixAddress {
 // By way of a descriptor, whatever became of the path: of the socket's file itself (O_PATH), or of
 // the directory that `name` is in.
 [[nodiscard]] UnixAddress unix_address_by(int descriptor, std::string_view name = {});
+
+// The path that a socket is bound to; empty: none, or an abstract name. Nothing: errno says why.
+[[nodiscard]] std::optional<std::string> path_of(int socket);
 
 // Neither it nor connect(2) on it waits. Empty: errno says why.
 [[nodiscard]] UniqueFd unix_socket(int type);

@@ -58,7 +58,7 @@ struct StayKeys {
 };
 
 struct StayTable {
-  // Nearly all states have the first size; one with a client's certificate may have the second.
+  // Nearly all states have the first size; one with a long server's name has the second.
   StayShelf<131'072, 512> small;
   StayShelf<8'192, kMaxSealedState> large;
   StayKeys keys;

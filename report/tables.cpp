@@ -91,6 +91,16 @@ void request_table(std::string& out, const DaemonCounters& c) {
          ". Worker time freed: " + duration_text(c[kGatherMillisFreed]) + ".</small></div>\n";
 }
 
+// Only where LingerKeepAliveTLS has done something.
+void tls_note(std::string& out, const ModuleCounters& c) {
+  using enum ModuleCounter;
+  if (c[kParkedTlsTotal] == 0) return;
+  const std::uint64_t went_on = c[kTlsResumed];
+  out += "<small>Parked over TLS: " + grouped(c[kParkedTlsTotal]) +
+         "; kept now: " + grouped(c[kParkedTls]) + "; went on: " + grouped(went_on) + ", in " +
+         decimal(went_on ? c[kTlsResumeMicros] * 10 / went_on : 0, 1) + " &micro;s each.</small>";
+}
+
 }  // namespace
 
 std::string escaped(std::string_view text) {
@@ -135,10 +145,7 @@ void module_table(std::string& out, const ModuleCounters& c) {
     out += "<small>A hand-off takes " + decimal(c[kHandoffMicros] * 10 / c[kHandoffs], 1) +
            " &micro;s of a worker.</small>";
   }
-  if (c[kTlsResumed]) {
-    out += "<small>" + grouped(c[kTlsResumed]) + " TLS connections went on after a stay, in " +
-           decimal(c[kTlsResumeMicros] * 10 / c[kTlsResumed], 1) + " &micro;s each.</small>";
-  }
+  tls_note(out, c);
   out += "</div>\n";
 }
 

@@ -61,7 +61,8 @@ def pytest_results(path):
 # client notices first. `make distro-test` runs more.
 OTHER_DISTRO = "trixie"
 DISTRO_TESTS = ("linger/test_truncation.py linger/test_freed_worker.py keepalive/test_keepalive.py "
-                "keepalive/test_keepalive_way.py offload/test_offload.py offload/test_offload_daemon.py")
+                "keepalive/test_keepalive_way.py offload/test_offload.py offload/test_offload_daemon.py "
+                "tls/test_tls_parking.py")
 SKIPPED = "-test skipped: "
 # What hunts for rare errors has found one: that is no accident of the machine.
 NO_SECOND_CHANCE = ("test_keepalive_races", "test_tls_races", "test_hostile_random")

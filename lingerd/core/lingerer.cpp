@@ -45,7 +45,11 @@ Lingerer::Slot& Lingerer::open_slot(SocketId id, const Handoff& handoff, std::ui
 }
 
 void Lingerer::arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns, bool quick) {
-  const bool has_room = capacity_.make_room_for(handoff.user, 1, now_ns);
+  arrive(id, handoff, now_ns, quick, capacity_.make_room_for(handoff.user, 1, now_ns));
+}
+
+void Lingerer::arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns, bool quick,
+                      bool has_room) {
   const Slot& slot = open_slot(id, handoff, now_ns);
   if (!has_room) {
     give_up(id, kEvicted, now_ns);

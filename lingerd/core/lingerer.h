@@ -52,6 +52,8 @@ class Lingerer final : private Capacity::Lingers {
   // fresh, for settle(). It enters the counters at its first look: as taken over, or, if it isn't a
   // connected socket at all, as rejected.
   void arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns, bool quick);
+  // For which Capacity has been asked for room already, with this answer.
+  void arrive(SocketId id, const Handoff& handoff, std::uint64_t now_ns, bool quick, bool has_room);
 
   // The same for a socket that comes with the rest of a response: that is sent first, then the FIN.
   // It has two descriptors, and counts as two.

@@ -198,7 +198,7 @@ Intake::Refusal Intake::take_stay(Peer& peer, Arrival& arrival) {
   if (verdict == Verdict::kGood) return {};
   // The socket is good: its client gets an end.
   shutdown(static_cast<int>(id), SHUT_WR);
-  lingerer_.arrive(id, handoff, arrival.now_ns, true);
+  lingerer_.arrive(id, handoff, arrival.now_ns, true, has_room);
   arrival.lingers = true;
   if (!has_room) return {};  // it is counted where it ends
   return arrival.unfit ? arrival.unfit

@@ -5,14 +5,12 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <cstddef>
 #include <cstring>
 #include <ctime>
+#include <optional>
 #include <utility>
 
 #include "base/startup_error.h"
@@ -143,26 +141,21 @@ Listener Listener::adopt(UniqueFd socket, bool from_systemd) {
   if (option_of(fd, SO_DOMAIN) != AF_UNIX || option_of(fd, SO_TYPE) != SOCK_SEQPACKET ||
       option_of(fd, SO_ACCEPTCONN) != 1) {
     throw StartupError(ExitStatus::kNotConfigured,
-                       "what systemd handed over isn't a listening Unix SOCK_SEQPACKET socket; the "
+                       "what systemd passed isn't a listening Unix SOCK_SEQPACKET socket; the "
                        "unit must have ListenSequentialPacket=/run/lingerd/lingerd.sock");
   }
-  sockaddr_un address{};
-  socklen_t size = sizeof address;
-  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+  const std::optional<std::string> path = path_of(fd);
+  if (!path) {
     throw StartupError(ExitStatus::kFailure, "systemd's socket has no name: " + reason());
   }
-  // sun_path needs no terminating zero; an abstract name begins with one.
-  const std::size_t length =
-      std::min<std::size_t>(size, sizeof address) - offsetof(sockaddr_un, sun_path);
-  const std::string path(address.sun_path, ::strnlen(address.sun_path, length));
-  if (!path.starts_with('/')) {
+  if (!path->starts_with('/')) {
     throw StartupError(ExitStatus::kNotConfigured,
                        "systemd's socket has no path in the file system, but the stats page must "
                        "go beside it; set ListenSequentialPacket= to an absolute path");
   }
   // accept4(2) must not wait for a connection that is gone again.
   ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
-  return {std::move(socket), path, from_systemd};
+  return {std::move(socket), *path, from_systemd};
 }
 
 Listener Listener::bind(const Options& options, const Identities& ids) {

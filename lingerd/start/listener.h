@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The listening socket: handed over by systemd, or bound here. Everything that can be wrong with
+// The listening socket: passed by systemd, or bound here. Everything that can be wrong with
 // its path is said here, by throwing StartupError.
 #pragma once
 

@@ -68,7 +68,7 @@ Inheritance take_inheritance() {
   if (count > 0) free(names);
   if (listeners > 1) {
     throw StartupError(ExitStatus::kNotConfigured,
-                       "systemd handed over " + std::to_string(listeners) +
+                       "systemd passed " + std::to_string(listeners) +
                            " sockets; the unit must have one ListenSequentialPacket=");
   }
   if (parcel.in && parcel.out) inheritance.parcel = std::move(parcel);

@@ -43,7 +43,7 @@ void OwnListeners::add(int socket) {
   listener.at = *at;
   listener.takes_ipv4 =
       at->family == AF_INET6 && at->is_wildcard() && !is_set(socket, IPPROTO_IPV6, IPV6_V6ONLY);
-  // httpd doesn't set it; systemd does for sockets that it hands over (Transparent=yes). One flag
+  // httpd doesn't set it; systemd does for sockets that it passes (Transparent=yes). One flag
   // of the kernel's, which sockets of both families have.
   listener.takes_others = is_set(socket, IPPROTO_IP, IP_TRANSPARENT);
   listener.network = network_of(socket);

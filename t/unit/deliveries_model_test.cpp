@@ -33,7 +33,6 @@ using enum DaemonCounter;
 
 namespace {
 
-constexpr std::uint64_t kMilli = 1'000'000;
 constexpr std::uint64_t kMostAtOnce = 700;
 constexpr std::uint32_t kMaxTimeMs = 60'000;
 constexpr std::uint64_t kMemoryLimit = 40'000;

@@ -58,8 +58,6 @@ int say(int out, const std::string& text) {
   return 0;
 }
 
-TEST_GROUP(Errand){};
-
 void check_answers() {
   const Errand::Answer quick = answer_of([](int out) { return say(out, "done") + 7; });
   LONGS_EQUAL(7, quick.status);
@@ -89,6 +87,10 @@ void check_that_nothing_later_is_there(UniqueFd inherited) {
   STRCMP_EQUAL(before.c_str(), open_descriptors().c_str());
 }
 
+}  // namespace
+
+TEST_GROUP(Errand){};
+
 // One test: a reserve is for all of a process's life.
 TEST(Errand, answers_without_a_reserve_and_with_one) {
   Errand::reserve(kLeastToReserveFrom - 1);
@@ -107,5 +109,3 @@ TEST(Errand, answers_without_a_reserve_and_with_one) {
   check_answers();
   check_that_nothing_later_is_there(std::move(inherited));
 }
-
-}  // namespace

@@ -125,6 +125,14 @@ TEST(Lingerer, rejects_what_is_no_connected_socket) {
   LONGS_EQUAL(0, count(kTotal));
 }
 
+TEST(Lingerer, ends_one_at_once_whose_caller_was_refused_room) {
+  sockets[7];
+  lingerer.arrive(7, {RecordKind::kLinger, kIdle, kCap, at(0)}, at(0), true, false);
+  LONGS_EQUAL(0, lingerer.size());
+  LONGS_EQUAL(1, count(kEvicted));
+  LONGS_EQUAL(1, count(kTotal));
+}
+
 TEST(Lingerer, counts_bytes_and_a_rescued_socket_once) {
   arrive(7, 0);
   for (std::uint64_t i = 1; i <= 3; ++i) {

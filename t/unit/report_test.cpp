@@ -241,6 +241,21 @@ TEST(Html, has_the_numbers_in_words) {
 }
 
 // Monitoring agents that read mod_status's HTML look for these.
+TEST(Html, has_a_line_about_tls_where_it_was_parked) {
+  Report report = report_in(Liveness::kUp);
+  ModuleCounters& c = *report.module;
+  c[M::kParkedTls] = 12;
+  c[M::kParkedTlsTotal] = 1'300;
+  c[M::kTlsResumed] = 1'200;
+  c[M::kTlsResumeMicros] = 300'000;
+  CHECK_TRUE(has(html_section(report),
+                 "Parked over TLS: 1,300; kept now: 12; went on: 1,200, in 250.0 &micro;s each."));
+  c[M::kTlsResumed] = 0;
+  CHECK_TRUE(has(html_section(report), "went on: 0, in 0.0 &micro;s each."));
+  c[M::kParkedTlsTotal] = 0;
+  CHECK_FALSE(has(html_section(report), "over TLS: "));
+}
+
 TEST(Html, uses_none_of_mod_status_own_marks) {
   const std::string text = html_section(report_in(Liveness::kUp));
   for (const char* mark : {"<dt", "<dl", "<pre", "idle workers", "currently being processed",

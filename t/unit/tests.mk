@@ -11,7 +11,7 @@ LINKS_report_test := report/auto report/chart report/html report/json \
                      report/metrics report/series report/tables report/words base/numbers
 LINKS_lingerctl_test := lingerctl/check lingerctl/text report/series \
                         report/words base/numbers
-LINKS_stats_reader_test := contract/stats_reader contract/stats_page base/numbers base/numbers
+LINKS_stats_reader_test := contract/stats_reader contract/stats_page base/numbers
 LINKS_carry_test := lingerd/core/carry
 LINKS_parcel_test := lingerd/succession/parcel base/fd_passing
 LINKS_deadlines_test := lingerd/core/deadlines

@@ -563,7 +563,7 @@ def test_readers_of_the_stats_page_only_read(lingerd):
 
 
 def test_allow_user_changed_while_running(sandbox):
-    """Would catch a peer that goes on handing over after a SIGHUP has taken its user off the list."""
+    """Would catch a peer that goes on handing off after a SIGHUP has taken its user off the list."""
     config = sandbox.directory / "lingerd.conf"
     config.write_text("allow-user = root\n")
     lingerd = sandbox.lingerd("--config", str(config))

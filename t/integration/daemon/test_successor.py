@@ -15,7 +15,7 @@ from harness.record import Child
 from harness.service import Service
 from harness.waiting import wait_until
 
-FAILS = ["handing over", "took over", "listens at", "the successor failed", "systemd handed over"]
+FAILS = ["handing over", "took over", "listens at", "the successor failed", "systemd passed"]
 STRACE = shutil.which("strace")
 # How many of the system calls of a start are tried as its last one; 0: each.
 KILLS = int(os.environ.get("HANDOVER_KILLS", "6"))

@@ -108,8 +108,10 @@ def run(race, httpd, lingerd, requests, **options):
     assert set(ends) <= allowed, (ends, reports)
     assert race != "hard" or missing <= events * WORKERS, (ends, reports)
     assert counters["LingerReturnFailed"] == 0
-    assert counters["LingerReturned"] > ends["ok"] // 20, "they waited in httpd: nothing was raced"
-    assert race != "timeout" or counters["LingerParkExpired"] > ends["ok"] // 50
+    # The timeout's edge has two sides; where exactly clients ask depends on the machine.
+    least = ends["ok"] // (50 if race == "timeout" else 20)
+    assert counters["LingerReturned"] > least, "they waited in httpd: nothing was raced"
+    assert race != "timeout" or counters["LingerParkExpired"] > least
     assert event is None or events > 1
     assert race != "queue" or overflowed
     return ends

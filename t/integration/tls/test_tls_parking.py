@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """LingerKeepAliveTLS: TLS connections wait in lingerd, and any process goes on with them."""
+import ssl
 import time
 
 import pytest
@@ -75,6 +76,18 @@ def test_each_cipher(sandbox, mpm, suite):
     with TlsKeepAlive(httpd.ports["tls"]) as connection:
         assert connection.tls.cipher()[0] == suite
         _asks_across_stays(connection, lingerd, times=5)
+
+
+# The second by way of a HelloRetryRequest: clients begin with X25519.
+GROUPS = ("X25519", "P-384") + (("X25519MLKEM768",) if ssl.OPENSSL_VERSION_INFO >= (3, 5) else ())
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_each_group(sandbox, mpm, group):
+    """The client's own exchange of keys; what is resumed in httpd has none."""
+    httpd, lingerd = tls_parking.site(sandbox, mpm, extra=f"SSLOpenSSLConfCmd Groups {group}\n")
+    with TlsKeepAlive(httpd.ports["tls"]) as connection:
+        _asks_across_stays(connection, lingerd)
 
 
 def test_many_trips(site):

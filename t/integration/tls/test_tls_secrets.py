@@ -51,8 +51,11 @@ def _found_in_children(httpd, client):
     return set().union(*(memory.found(pid, client.secrets) for pid in _children(httpd)))
 
 
+@pytest.mark.timeout(600)
 def test_no_secret_leaves_httpd(sandbox, mpm):
-    httpd, lingerd = tls_parking.site(sandbox, mpm, workers=2, after_ms=1000)
+    # Through all memory may take longer than clients are usually waited for.
+    httpd, lingerd = tls_parking.site(sandbox, mpm, workers=2, after_ms=1000,
+                                      config="KeepAliveTimeout 600\n")
     client = _Known(httpd.ports["tls"], sandbox.directory)
     client.ask()
     # This is how it would look.
