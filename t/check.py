@@ -88,12 +88,13 @@ class Beside:
         # They end with this process, however that ends.
         self._command = ("setpriv", "--pdeathsig", "TERM", "nice", "-n", str(nice))
         self._steps = steps
+        self._ended = {name: threading.Event() for name, _, _ in steps}
         self._done = []
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self):
-        for _, arguments, _ in self._steps:
+        for name, arguments, _ in self._steps:
             output = io.StringIO()
             try:
                 status, lines = make(*arguments, prefix=self._command, sink=output)
@@ -101,6 +102,12 @@ class Beside:
                 status, lines = 1, [f"{why}\n"]
                 output.write(lines[0])
             self._done.append((status, lines, output.getvalue()))
+            self._ended[name].set()
+
+    def wait_for(self, name):
+        """Until this step has ended, however it did."""
+        while not self._ended[name].wait(1) and self._thread.is_alive():
+            pass
 
     def wait(self):
         """(name, status, lines, tests passed and failed) of each."""
@@ -183,22 +190,26 @@ def main():
     tally.step("build", jobs, "all", "tools")
     tally.unit(jobs, "unit")
     rest = Beside(
-        ("build with clang++", (jobs, "VARIANT=clang", "CXX=clang++", "all"), no_tests),
-        ("asan-unit", (jobs, "asan-unit"), unit_results),
-        ("lint", ("-k", jobs, "lint"), no_tests),
+        # The unit tests have just been run, as the packages would compile them; they do run them where
+        # another Debian's compiler does.
+        ("deb", ("deb", "UNIT_TESTED=1"), no_tests),
         ("policies and units", ("-k", "selinux", "apparmor", "units"), no_tests),
-        ("deb", ("deb",), no_tests),
-        # Its unit tests have been run with the Debian package's.
+        # One build of everything with clang++: its warnings, the unit tests under ASan and UBSan, and what
+        # fuzz needs.
+        ("clang++, asan-unit", (jobs, "VARIANT=fuzz", "CXX=clang++", "all", "unit", "fuzz-targets"),
+         unit_results),
         ("rpm", ("rpm-test", "RPM_ARGS=--without check"), no_tests),
-        ("fuzz targets", (jobs, "VARIANT=fuzz", "CXX=clang++", "fuzz-targets"), no_tests))
+        ("lint", ("-k", jobs, "lint"), no_tests))
     # Tests wait more than they work.
-    tally.integration(os.environ.get("PYTEST_ARGS", f"-n {2 * processors}"))
-    # Short ones of what otherwise runs for hours.
+    tally.integration(os.environ.get("PYTEST_ARGS", f"-n {3 * processors}"))
+    # A short one of what otherwise runs for hours.
     tally.step("soak", "soak", "SOAK_CONNECTIONS=10000")
-    tally.beside(rest)
-    tally.step("fuzz", jobs, "fuzz", "FUZZ_SECONDS=10")
+    rest.wait_for("deb")
     lines = tally.pytest("system-test")
     lines += distro_test(tally, other_root, processors)
+    tally.beside(rest)
+    # Another one; it takes all the processors that there are.
+    tally.step("fuzz", jobs, "fuzz", "FUZZ_SECONDS=10")
     # Where this machine can't boot another one: said once more, where everybody looks.
     print(*(line for line in lines if SKIPPED in line), sep="", end="")
 

@@ -11,8 +11,6 @@ import subprocess
 import sys
 import tempfile
 
-import yaml
-
 CONFIG = "{Checks: '-*,misc-include-cleaner'}"
 # clang-tidy has this check since 17.
 TOOLS = ("clang-tidy-19", "clang-tidy")
@@ -42,8 +40,10 @@ def diagnose(path, flags, directory):
         capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{done.stdout}{done.stderr}")
-    found = yaml.safe_load(fixes.read_text()) if fixes.exists() else {}
-    return found.get("Diagnostics", []), text
+    if not fixes.exists():
+        return [], text
+    import yaml  # takes as long as the rest of this program, and most files need none
+    return yaml.safe_load(fixes.read_text()).get("Diagnostics", []), text
 
 
 def missing_includes(path, flags):
