@@ -14,6 +14,7 @@
 #include "mod_linger/keepalive/at_end.h"
 #include "mod_linger/keepalive/come_back.h"
 #include "mod_linger/keepalive/keepalive.h"
+#include "mod_linger/keepalive/known_lingerds.h"
 #include "mod_linger/keepalive/listener.h"
 #include "mod_linger/keepalive/objections.h"
 #include "mod_linger/keepalive/over_tls.h"
@@ -27,6 +28,7 @@ namespace {
 
 int prepare_keep_alive(apr_pool_t*, apr_pool_t*, apr_pool_t* temp_pool, server_rec* server) {
   if (Tally* tally = this_child().tally) tally->resume_parking();
+  learn_lingerds(server);
   announce_listener(server);
   learn_objections(temp_pool, server);
   return OK;
