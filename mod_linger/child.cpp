@@ -32,6 +32,7 @@ int prepare(apr_pool_t* config_pool, apr_pool_t*, apr_pool_t*, server_rec* serve
   child.socket_path = settings_of(server).socket_path;
   child.stats_path = apr_pstrdup(config_pool, stats_path_of(child.socket_path).c_str());
   child.tally = find_or_make_tally(server);
+  if (child.tally != nullptr) child.place = child.tally->look_at(child.socket_path);
   return OK;
 }
 
@@ -75,7 +76,7 @@ bool warn_of_chroot(const Child& child, int error) {
 
 void announce(Obstacle obstacle, int error, std::uint64_t now_ns) {
   const Child& child = this_child();
-  if (child.tally == nullptr || !child.tally->found(obstacle, now_ns)) return;
+  if (child.tally == nullptr || !child.tally->found(obstacle, child.place, now_ns)) return;
   const char* warning = words_of(obstacle).warning;
   if (warning == nullptr) return;
   if (obstacle == Obstacle::kDown && warn_of_chroot(child, error)) return;

@@ -17,6 +17,7 @@ struct Child {
   server_rec* main_server = nullptr;
   const char* socket_path = "";  // set before any use, as the next one
   const char* stats_path = "";
+  Tally::Place place = 0;                 // which of httpd's LingerSockets so far that is
   Tally* tally = nullptr;                 // null: no shared memory, Apache lingers itself
   Client* client = nullptr;               // null in the parent
   std::uint64_t (*kept_tls)() = nullptr;  // linger_tls_module's states; null: it isn't there
@@ -33,7 +34,7 @@ void announce(Obstacle obstacle, int error, std::uint64_t now_ns);
 void log_back(const Tally::Change& change);
 
 inline void announce_up() {
-  if (const auto change = this_child().tally->found_up()) log_back(*change);
+  if (const auto change = this_child().tally->found_up(this_child().place)) log_back(*change);
 }
 
 // event: idle connections wait without a worker.

@@ -37,7 +37,7 @@ Report make_report() {
     report.module = child.tally->counters();
     if (child.kept_tls != nullptr) (*report.module)[ModuleCounter::kParkedTls] = child.kept_tls();
     report.module_ring = child.tally->ring();
-    report.obstacle = words_of(child.tally->last_found()).last_hand_off;
+    report.obstacle = words_of(child.tally->last_found(child.place)).last_hand_off;
   }
   return report;
 }

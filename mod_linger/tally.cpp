@@ -56,17 +56,30 @@ ModuleCounters Tally::counters() const {
   return values;
 }
 
-std::optional<Tally::Change> Tally::change_to_up() {
-  const std::uint32_t before = found_.exchange(kFoundUp);
-  if (before == kFoundUp) return std::nullopt;
-  times_up_.fetch_add(1, std::memory_order_relaxed);
-  if (before == kFoundNothingYet) return std::nullopt;  // as it should be: nothing to say
-  return Change{static_cast<Obstacle>(before), fallbacks() - fallbacks_before_.load()};
+Tally::Place Tally::look_at(std::string_view socket_path) {
+  if (socket_path == looked_at_) return place_.load();
+  const bool first = looked_at_[0] == '\0';
+  looked_at_[socket_path.copy(looked_at_, sizeof looked_at_ - 1)] = '\0';
+  if (first) return place_.load();
+  busy_logged_ns_.store(0);
+  way_back_refused_.store(false);
+  return place_.fetch_add(kFoundMask + 1) + kFoundMask + 1;
 }
 
-std::optional<Tally::Change> Tally::found(Obstacle obstacle, std::uint64_t now_ns) {
+std::optional<Tally::Change> Tally::change_to_up(Place place) {
+  if (place != place_.load(std::memory_order_relaxed)) return std::nullopt;
+  const std::uint32_t before = found_.exchange(kFoundUp | place);
+  if (before == (kFoundUp | place)) return std::nullopt;
+  times_up_.fetch_add(1, std::memory_order_relaxed);
+  const Obstacle obstacle = obstacle_in(before);
+  if (obstacle == Obstacle::kNone) return std::nullopt;  // as it should be: nothing to say
+  return Change{obstacle, fallbacks() - fallbacks_before_.load()};
+}
+
+std::optional<Tally::Change> Tally::found(Obstacle obstacle, Place place, std::uint64_t now_ns) {
+  if (place != place_.load(std::memory_order_relaxed)) return std::nullopt;
   std::uint32_t before = found_.load(std::memory_order_relaxed);
-  const auto after = static_cast<std::uint32_t>(obstacle);
+  const auto after = static_cast<std::uint32_t>(obstacle) | place;
   // Not welcomed yet: lingerd is starting, or was busy for a moment. The next child knows more.
   if (before == after || obstacle == Obstacle::kGreeting) return std::nullopt;
   if (obstacle == Obstacle::kBusy) {
@@ -76,8 +89,9 @@ std::optional<Tally::Change> Tally::found(Obstacle obstacle, std::uint64_t now_n
     if (!busy_logged_ns_.compare_exchange_strong(logged, now_ns)) return std::nullopt;
   }
   if (!found_.compare_exchange_strong(before, after)) return std::nullopt;
-  if (before == kFoundUp || before == kFoundNothingYet) fallbacks_before_.store(fallbacks());
-  return Change{before == kFoundNothingYet ? Obstacle::kNone : static_cast<Obstacle>(before), 0};
+  const Obstacle obstacle_before = obstacle_in(before);
+  if (obstacle_before == Obstacle::kNone) fallbacks_before_.store(fallbacks());
+  return Change{obstacle_before, 0};
 }
 
 Tally* find_or_make_tally(server_rec* server) {

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "contract/counters.h"
 #include "contract/module_ring.h"
@@ -44,17 +45,24 @@ class Tally {
   [[nodiscard]] ModuleCounters counters() const;
   [[nodiscard]] ModuleRing ring() const { return ring_.snapshot(); }
 
+  // The number of a LingerSocket among those of this httpd's configurations so far, times 256.
+  using Place = std::uint32_t;
+
   // A change of lingerd's state, seen by this child just now; nothing if another child has seen it
   // before, so that each change is logged once.
   struct Change {
     Obstacle before = Obstacle::kNone;
     std::uint64_t fallbacks = 0;  // since lingerd was last up
   };
-  [[nodiscard]] std::optional<Change> found_up() {
-    if (found_.load(std::memory_order_relaxed) == kFoundUp) return std::nullopt;
-    return change_to_up();
+  [[nodiscard]] std::optional<Change> found_up(Place place) {
+    if (found_.load(std::memory_order_relaxed) == (kFoundUp | place)) return std::nullopt;
+    return change_to_up(place);
   }
-  [[nodiscard]] std::optional<Change> found(Obstacle obstacle, std::uint64_t now_ns);
+  [[nodiscard]] std::optional<Change> found(Obstacle obstacle, Place place, std::uint64_t now_ns);
+
+  // Where this configuration looks for lingerd. What was found at another LingerSocket is no news
+  // of this one; and what children of the configuration before still find there is no news at all.
+  [[nodiscard]] Place look_at(std::string_view socket_path);
 
   // The same for the way back of parked connections: whether this is news.
   [[nodiscard]] bool found_way_back(bool good) {
@@ -62,14 +70,14 @@ class Tally {
            way_back_refused_.exchange(!good, std::memory_order_relaxed) == good;
   }
 
-  // What the last hand-off, or the last attempt to connect, met with.
-  [[nodiscard]] Obstacle last_found() const {
+  // What the last hand-off, or the last attempt to connect, met with at that place.
+  [[nodiscard]] Obstacle last_found(Place place) const {
     const std::uint32_t found = found_.load(std::memory_order_relaxed);
-    return found == kFoundNothingYet ? Obstacle::kNone : static_cast<Obstacle>(found);
+    return (found & ~kFoundMask) == place ? obstacle_in(found) : Obstacle::kNone;
   }
 
-  // Parking has been stopped, because what comes back from this lingerd (its process id) isn't let
-  // in. True: it hadn't been.
+  // Parking has been stopped, because what comes back from this lingerd isn't let in. True: it
+  // hadn't been.
   bool stop_parking(std::uint64_t lingerd) { return no_parking_.exchange(lingerd) != lingerd; }
   void resume_parking() { no_parking_.store(0); }
   [[nodiscard]] bool may_park(std::uint64_t lingerd) const {
@@ -81,16 +89,24 @@ class Tally {
   [[nodiscard]] std::uint64_t times_up() const { return times_up_.load(std::memory_order_relaxed); }
 
  private:
-  static constexpr std::uint32_t kFoundNothingYet = 0xffffffff;
+  static constexpr std::uint32_t kFoundMask = 0xff;  // the rest is the place
+  static constexpr std::uint32_t kFoundNothingYet = kFoundMask;
   static constexpr std::uint32_t kFoundUp = static_cast<std::uint32_t>(Obstacle::kNone);
   static constexpr std::uint64_t kBusyLogPeriodNs = 60'000'000'000;
-  [[nodiscard]] std::optional<Change> change_to_up();
+  // None where nothing has been found yet.
+  [[nodiscard]] static Obstacle obstacle_in(std::uint32_t found) {
+    const std::uint32_t obstacle = found & kFoundMask;
+    return obstacle == kFoundNothingYet ? Obstacle::kNone : static_cast<Obstacle>(obstacle);
+  }
+  [[nodiscard]] std::optional<Change> change_to_up(Place place);
   [[nodiscard]] std::uint64_t fallbacks() const;
   [[nodiscard]] std::uint64_t get(ModuleCounter counter) const {
     return counts_[static_cast<std::size_t>(counter)].load(std::memory_order_relaxed);
   }
 
   std::array<std::atomic<std::uint64_t>, kModuleCounters> counts_{};
+  std::atomic<Place> place_{0};
+  char looked_at_[128] = {};  // by the parent, which alone changes it
   std::atomic<std::uint32_t> found_{kFoundNothingYet};
   std::atomic<bool> way_back_refused_{false};
   std::atomic<std::uint32_t> unreported_{0};

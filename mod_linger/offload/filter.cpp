@@ -5,8 +5,13 @@
 #include <http_protocol.h>
 #include <util_filter.h>
 
+#include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <new>
+#include <optional>
+#include <string_view>
+#include <system_error>
 
 #include "mod_linger/child.h"
 #include "mod_linger/connection.h"
@@ -106,18 +111,61 @@ bool may_offload(const request_rec* request) {
   return offload_anywhere && is_plain_http(request);
 }
 
+// What a range asks for of `length` bytes: "0-99", "500-" or "-500". None: it isn't one.
+std::optional<apr_off_t> size_of_range(std::string_view range, apr_off_t length) {
+  const auto dash = range.find('-');
+  if (dash == std::string_view::npos) return std::nullopt;
+  const auto number = [](std::string_view text, apr_off_t& value) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    return error == std::errc() && end == text.data() + text.size() && value >= 0;
+  };
+  apr_off_t first = 0;
+  apr_off_t last = length - 1;
+  if (dash == 0) {
+    if (!number(range.substr(1), first)) return std::nullopt;
+    return std::min(first, length);
+  }
+  if (!number(range.substr(0, dash), first)) return std::nullopt;
+  if (dash + 1 < range.size() && !number(range.substr(dash + 1), last)) return std::nullopt;
+  return std::max<apr_off_t>(std::min(last, length - 1) - first + 1, 0);
+}
+
+// The filter that cuts the ranges out comes later. As it does: of what isn't understood, or asks
+// for as much as there is, the whole is sent.
+apr_off_t length_in_ranges(const request_rec* request, apr_off_t length) {
+  constexpr std::string_view kUnit = "bytes=";
+  const char* asked = apr_table_get(request->headers_in, "Range");
+  if (asked == nullptr || request->status != HTTP_OK) return length;
+  std::string_view ranges = asked;
+  if (ranges.substr(0, kUnit.size()) != kUnit) return length;
+  ranges.remove_prefix(kUnit.size());
+  apr_off_t sum = 0;
+  while (!ranges.empty()) {
+    const std::string_view range = ranges.substr(0, ranges.find(','));
+    ranges.remove_prefix(std::min(range.size() + 1, ranges.size()));
+    const auto size = size_of_range(range, length);
+    if (!size || (sum += *size) >= length) return length;
+  }
+  return sum;
+}
+
+// As far as it is known here. The header, not request->clength: what a filter has changed since
+// (mod_deflate, mod_include) has no such header any more, and that number still.
+apr_off_t known_length(const request_rec* request) {
+  const char* given = apr_table_get(request->headers_out, "Content-Length");
+  apr_off_t length = 0;
+  char* end = nullptr;
+  if (given == nullptr || apr_strtoff(&length, given, &end, 10) != APR_SUCCESS) return 0;
+  return length_in_ranges(request, length);
+}
+
 // LingerOffloadClose: a response known to be larger is the connection's last, so that it can
 // travel.
 apr_status_t offload_close_filter(ap_filter_t* filter, apr_bucket_brigade* brigade) {
   request_rec* request = filter->r;
   const Settings& settings = settings_of(request->server);
-  apr_off_t length = request->clength;
-  if (const char* given = apr_table_get(request->headers_out, "Content-Length")) {
-    char* end = nullptr;
-    if (apr_strtoff(&length, given, &end, 10) != APR_SUCCESS) length = 0;
-  }
-  if (length > static_cast<apr_off_t>(settings.offload_close) && !request->header_only &&
-      request->status != HTTP_NOT_MODIFIED && may_offload(request)) {
+  if (known_length(request) > static_cast<apr_off_t>(settings.offload_close) &&
+      !request->header_only && request->status != HTTP_NOT_MODIFIED && may_offload(request)) {
     apr_table_mergen(request->headers_out, "Connection", "close");
   }
   ap_remove_output_filter(filter);

@@ -11,7 +11,6 @@
 #include <http_log.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -33,6 +32,7 @@
 #include "mod_linger/module.h"
 #include "mod_linger/settings.h"
 #include "mod_linger/stay/arrival.h"
+#include "mod_linger/stay/known_lingerds.h"
 #include "mod_linger/stay/listener.h"
 #include "mod_linger/stay/over_tls.h"
 #include "mod_linger/stay/permit.h"
@@ -54,21 +54,6 @@ constexpr std::uint64_t kLogPeriodNs = 1'000'000'000;  // of strangers, in each 
 apr_sockaddr_t* local_address(apr_socket_t* socket) {
   apr_sockaddr_t* address = nullptr;
   return apr_socket_addr_get(&address, APR_LOCAL, socket) == APR_SUCCESS ? address : nullptr;
-}
-
-// The stats page is lingerd's own file, in a directory where nobody else may write: its owner is
-// lingerd. Looked at again when somebody else comes, because lingerd may have changed its user.
-bool is_lingerd(uid_t user) {
-  // The kernel shows every user that our user namespace doesn't know as this one: it is nobody.
-  constexpr uid_t kUnmapped = 65'534;
-  if (user == kUnmapped) return false;
-  static std::atomic<uid_t> known{static_cast<uid_t>(-1)};
-  if (known.load(std::memory_order_relaxed) == user) return true;
-  struct stat file {};
-  if (lstat(stats_path(), &file) != 0 || !S_ISREG(file.st_mode) || file.st_uid != user)
-    return false;
-  known.store(user, std::memory_order_relaxed);
-  return true;
 }
 
 // APR fills in bytes, but leaves the family and the pointers of the listener's address.

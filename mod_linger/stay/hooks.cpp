@@ -11,6 +11,7 @@
 #include "mod_linger/child.h"
 #include "mod_linger/guarded.h"
 #include "mod_linger/stay/come_back.h"
+#include "mod_linger/stay/known_lingerds.h"
 #include "mod_linger/stay/listener.h"
 #include "mod_linger/stay/objections.h"
 #include "mod_linger/stay/over_tls.h"
@@ -23,6 +24,7 @@ namespace {
 
 int prepare_stays(apr_pool_t*, apr_pool_t*, apr_pool_t* temp_pool, server_rec* server) {
   if (Tally* tally = this_child().tally) tally->resume_parking();
+  learn_lingerds(server);
   announce_listener(server);
   learn_objections(temp_pool, server);
   return OK;

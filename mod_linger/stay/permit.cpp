@@ -18,29 +18,38 @@
 #include "mod_linger/tally.h"
 
 namespace lingerd {
+namespace {
+
+// A number for this lingerd and no other. Not the process id alone: in a container each is
+// process 1. Nor the time of its start, which a successor takes over. 0: there is none.
+std::uint64_t number_of(const StatsSnapshot& page) {
+  return page.pid == 0 ? 0 : page.started_ns + page.pid;
+}
+
+}  // namespace
 
 // Looking at the page every time would cost more than the rest of a hand-off.
 bool lingerd_may_park(std::uint64_t now_ns, Otherwise otherwise) {
   constexpr std::uint64_t kLookEveryNs = 100'000'000;
   static std::atomic<std::uint64_t> looked_ns{0};
-  static std::atomic<std::uint64_t> lingerd{0};  // its process id; 0: it is down, or stuck
+  static std::atomic<std::uint64_t> lingerd{0};  // its number; 0: it is down, or stuck
   static std::atomic<bool> quick{false};
   const std::uint64_t before = looked_ns.load(std::memory_order_relaxed);
   if (before == 0 || now_ns >= before + kLookEveryNs) {
     const DaemonStatus status = read_stats(stats_path(), now_ns);
-    lingerd.store(status.liveness == Liveness::kUp ? status.snapshot.pid : 0,
+    lingerd.store(status.liveness == Liveness::kUp ? number_of(status.snapshot) : 0,
                   std::memory_order_relaxed);
     quick.store(is_quick(status.snapshot, now_ns), std::memory_order_relaxed);
     looked_ns.store(now_ns, std::memory_order_relaxed);
   }
-  const std::uint64_t pid = lingerd.load(std::memory_order_relaxed);
+  const std::uint64_t number = lingerd.load(std::memory_order_relaxed);
   const Tally* tally = this_child().tally;
-  return pid != 0 && tally != nullptr && tally->may_park(pid) &&
+  return number != 0 && tally != nullptr && tally->may_park(number) &&
          (otherwise == Otherwise::kCloses || quick.load(std::memory_order_relaxed));
 }
 
 void stop_parking(server_rec* server, ParkingTrouble trouble, uid_t user) {
-  const std::uint64_t lingerd = read_stats(stats_path(), monotonic_ns()).snapshot.pid;
+  const std::uint64_t lingerd = number_of(read_stats(stats_path(), monotonic_ns()).snapshot);
   Tally* tally = this_child().tally;
   if (tally == nullptr || !tally->stop_parking(lingerd)) return;
   const char* stops = features_of(this_child().main_server).stop();

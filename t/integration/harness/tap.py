@@ -87,8 +87,8 @@ class Tap:
         lingerd = sandbox.lingerd()
         sandbox.at_end.append(self._close)
         self.lingerd = lingerd
-        self.socket_path = lingerd.directory / "tap.sock"
-        self._page = lingerd.directory / "tap.sock.stats"
+        self.socket_path = lingerd.socket_path.with_name(f"{lingerd.socket_path.stem}-tap.sock")
+        self._page = self.socket_path.with_suffix(".sock.stats")
         self.parked = queue.Queue()
         os.link(lingerd.stats_path, self._page)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -105,6 +105,16 @@ class Tap:
     def owned_by(self, user):
         """The stats page is this user's."""
         os.chown(self._page, user, -1)
+
+    def shows_page_of(self, lingerd):
+        """Instead of its own one's."""
+        fresh = self._page.with_suffix(".fresh")
+        os.link(lingerd.stats_path, fresh)
+        os.replace(fresh, self._page)
+
+    def forget(self):
+        """There is no stats page any more."""
+        self._page.unlink()
 
     def next_parked(self):
         return self.parked.get(timeout=30)

@@ -86,6 +86,29 @@ def test_absent_at_start(mpm, sandbox):
     fetch_whole(httpd)
 
 
+def test_absent_at_another_socket(mpm, sandbox):
+    """LingerSocket is corrected, wrongly again, and then well. Would catch a log that says nothing of
+    the second path because lingerd was down already, and one in which children of the configuration
+    before go on about theirs."""
+    nowhere = sandbox.directory / "nowhere.sock"
+    lingerd = sandbox.lingerd()
+    httpd = sandbox.httpd(mpm, socket_path=sandbox.directory / "never.sock")
+    httpd.allowed_lines += [DOWN, BACK]
+    fetch_whole(httpd)
+    for path, pattern in ((nowhere, DOWN), (lingerd.socket_path, BACK)):
+        httpd.socket_path = path
+        httpd.write_config()
+        httpd.graceful()
+
+        def told(path=path, pattern=pattern):
+            fetch_whole(httpd)
+            return [line for line in httpd.error_log.matching(pattern) if str(path) in line]
+
+        assert len(wait_until(told, f"a line about {path}")) == 1
+    assert len(httpd.error_log.matching(DOWN)) == 2
+    assert len(httpd.error_log.matching(BACK)) == 1
+
+
 def test_killed_and_restarted(mpm, sandbox):
     """Would catch children that write into a dead connection for ever, a SIGPIPE, and clients
     that see any of it."""

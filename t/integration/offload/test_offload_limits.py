@@ -145,6 +145,29 @@ def test_offload_close(sandbox, mpm):
     assert lingerd.counters()["LingerOffloads"] == 1
 
 
+@pytest.mark.parametrize("asked,closes", [
+    ("bytes=0-99", False), ("bytes=-100", False), ("bytes=0-99,200-299", False),
+    ("bytes=99999999-", False), ("bytes=0-", True), ("bytes=100-2999999", True), ("bytes=x", True)])
+def test_offload_close_and_ranges(sandbox, asked, closes):
+    """What is sent counts: players and viewers of documents ask for one range after another. Would
+    catch a connection that closes because the file is large."""
+    httpd, _ = offload.site(sandbox, "prefork", directives="LingerOffloadClose 1M\n")
+    with clients.connect(httpd.port) as client:
+        client.sendall(clients.request(BIG, f"Range: {asked}", close=False))
+        assert (b"\r\nConnection: close\r\n" in client.recv(1000)) == closes
+
+
+def test_offload_close_and_compression(sandbox):
+    """mod_deflate makes a response whose length nobody knows."""
+    httpd, _ = offload.site(sandbox, "prefork", modules=("deflate", "filter"),
+                            directives="LingerOffloadClose 1M\n",
+                            config="SetOutputFilter DEFLATE\n")
+    with clients.connect(httpd.port) as client:
+        client.sendall(clients.request(BIG, "Accept-Encoding: gzip", close=False))
+        head = client.recv(1000)
+        assert b"\r\nContent-Encoding: gzip\r\n" in head and b"Connection: close" not in head
+
+
 def test_offload_timeout(sandbox, mpm):
     """A client that takes nothing for that long: ended, and counted as such."""
     httpd, lingerd = offload.site(sandbox, mpm, directives="LingerOffloadTimeout 400ms\n")
