@@ -24,6 +24,9 @@ DEB_integration += curl nghttp2-client systemd
 DEB_integration += newest:libssl3t64|libssl3 newest:openssl
 RPM_integration += httpd mod_ssl mod_http2 php python3-pytest python3-pytest-timeout python3-pytest-xdist
 RPM_integration += curl openssl nghttp2 systemd
+# Clients that are tried over TLS. Browsers, Node and a JDK are large: they are where they are installed.
+DEB_integration += gnutls-bin wrk
+RPM_integration += gnutls-utils
 
 # mod_perl inside it: cleanup handlers, children that end with a request.
 DEB_integration += libapache2-mod-perl2
