@@ -195,7 +195,7 @@ class _Client:
         """When the pause begins: with the answer. But the server's timeout began at some moment after the
         request and before the answer was seen here, which on a starved machine are far apart."""
         now = time.monotonic()
-        if self.race.keep_alive_timeout is None or self.asked is None:
+        if not self.race.at_edge or self.asked is None:
             return now
         return random.uniform(self.asked, now)
 
@@ -214,6 +214,8 @@ class _Race:
     def __init__(self, port, clients, pauses, split, keep_alive_timeout, tls):
         self.port, self.pauses, self.split = port, pauses, split
         self.keep_alive_timeout = keep_alive_timeout
+        self.at_edge = (keep_alive_timeout is not None
+                        and keep_alive_timeout <= max(high for _, high in pauses))
         self.context = client_context() if tls else None
         self.selector = selectors.DefaultSelector()
         self.pid = os.getpid()
@@ -246,7 +248,7 @@ class _Race:
 
 class Racers:
     """`processes` of `clients` each, for `seconds` or until they have ended `requests` together.
-    `keep_alive_timeout`, in seconds: the server's, if a request may come too late for it."""
+    `keep_alive_timeout`, in seconds: the server's, for which a request may come too late."""
 
     def __init__(self, port, *, processes=2, clients=30, pauses=((0.0, 0.012),), seconds=10,
                  requests=1 << 60, split=False, keep_alive_timeout=None, tls=False):

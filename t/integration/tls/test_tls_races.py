@@ -15,7 +15,7 @@ pytestmark = pytest.mark.timeout(120 + REQUESTS // 50)
 # Crowds that this side can make, which costs more with TLS.
 OPTIONS = {"queue": {"pauses": ((1.0, 3.0),)}}
 # See Httpd._let_workers_sleep: now and then, and test_child_ends_within_openssl looks at our own part.
-STOCK_CRASHES = (r"exit signal (Segmentation fault|Abort)", r"^(free\(\):|double free|corrupted|malloc)")
+STOCK_CRASHES = (r"exit signal (Segmentation fault|Abort)", r"^(free\(\):|double free|corrupted|malloc|Fatal glibc error: malloc)")
 
 
 @pytest.fixture(scope="module", params=races.MPMS)
