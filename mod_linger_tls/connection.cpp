@@ -4,11 +4,12 @@
 #include <httpd.h>  // before the others, which need it
 
 #include <apr_network_io.h>
+#include <apr_optional.h>
 #include <apr_pools.h>
 #include <http_config.h>
 #include <http_core.h>
 #include <http_log.h>
-#include <openssl/crypto.h>
+#include <mod_ssl.h>
 
 #include <cstddef>
 #include <new>
@@ -18,13 +19,24 @@
 #include "mod_linger_tls/feature.h"
 #include "mod_linger_tls/filters.h"
 #include "mod_linger_tls/inner/server_session.h"
+#include "mod_linger_tls/libraries.h"
 #include "mod_linger_tls/module.h"
 
 namespace lingerd::tls {
 namespace {
 
-int place_in_ssl = -1;
-int place_in_context = -1;
+// OpenSSL gives no number twice, not even one that has been freed, and each makes its objects
+// larger: these outlive a restart. They are without callbacks, which would be in a library that
+// httpd unloads.
+struct Places {
+  int in_ssl;
+  int in_context;
+};
+Places places{-1, -1};
+
+// Whether mod_ssl has an object for a connection. On some errors it frees that long before the
+// connection's pool goes.
+APR_OPTIONAL_FN_TYPE(ssl_is_https) * has_ssl = nullptr;
 
 using KeyLog = void (*)(const SSL*, const char*);
 struct Chained {
@@ -42,7 +54,7 @@ bool is_clients(const conn_rec* connection) {
 void note_secret(const SSL* ssl, const char* line) noexcept {
   if (Connection* ours = connection_of(ssl)) ours->tap.note_log_line(line);
   const auto* chained =
-      static_cast<Chained*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), place_in_context));
+      static_cast<Chained*>(SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), places.in_context));
   if (chained != nullptr) chained->callback(ssl, line);
 }
 
@@ -62,18 +74,14 @@ int find_session(SSL* ssl, const unsigned char* identity, std::size_t length,
                                          : 1;
 }
 
-// On some errors mod_ssl frees its object long before the connection's pool goes.
-void note_freed(void*, void* ours, CRYPTO_EX_DATA*, int, long, void*) noexcept {
-  if (ours != nullptr) static_cast<Connection*>(ours)->ssl = nullptr;
-}
-
-// Before mod_ssl frees its object with the pool, which note_freed() may not be told: a child of
-// prefork's ends in a signal handler, maybe while OpenSSL holds the lock that its callbacks need.
+// Before mod_ssl frees its object with the pool. Takes no lock: a child of prefork's ends in a
+// signal handler, maybe while OpenSSL holds it.
 apr_status_t let_go_of_ssl(void* data) {
   auto* ours = static_cast<Connection*>(data);
-  SSL* ssl = std::exchange(ours->ssl, nullptr);
+  SSL* ssl = ssl_of(*ours);
+  ours->met = nullptr;
   if (ssl == nullptr) return APR_SUCCESS;
-  SSL_set_ex_data(ssl, place_in_ssl, nullptr);
+  SSL_set_ex_data(ssl, places.in_ssl, nullptr);
   SSL_set_msg_callback(ssl, nullptr);
   // OpenSSL takes an end without a goodbye for a failure, and the session for one that nobody may
   // resume. Of a parked connection it isn't.
@@ -82,7 +90,7 @@ apr_status_t let_go_of_ssl(void* data) {
 }
 
 Connection& make_connection(conn_rec* connection) {
-  auto* ours = new (apr_palloc(connection->pool, sizeof(Connection))) Connection;
+  auto* ours = new (apr_palloc(connection->pool, sizeof(Connection))) Connection(connection);
   apr_pool_cleanup_register(
       connection->pool, ours,
       [](void* data) -> apr_status_t {
@@ -114,21 +122,26 @@ Connection* connection_of(conn_rec* connection) {
 }
 
 Connection* connection_of(const SSL* ssl) {
-  return static_cast<Connection*>(SSL_get_ex_data(ssl, place_in_ssl));
+  return static_cast<Connection*>(SSL_get_ex_data(ssl, places.in_ssl));
 }
 
-bool open_place_in_ssl(apr_pool_t* config_pool) {
-  place_in_ssl = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, note_freed);
-  place_in_context = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr);
-  apr_pool_cleanup_register(
-      config_pool, nullptr,
-      [](void*) -> apr_status_t {
-        CRYPTO_free_ex_index(CRYPTO_EX_INDEX_SSL, place_in_ssl);
-        CRYPTO_free_ex_index(CRYPTO_EX_INDEX_SSL_CTX, place_in_context);
-        return APR_SUCCESS;
-      },
-      apr_pool_cleanup_null);
-  return place_in_ssl >= 0 && place_in_context >= 0;
+SSL* ssl_of(const Connection& ours) {
+  return ours.met != nullptr && has_ssl(ours.connection) != 0 ? ours.met : nullptr;
+}
+
+bool prepare_connections() {
+  static constexpr char kRetained[] = "mod_linger_tls places in OpenSSL's objects";
+  has_ssl = APR_RETRIEVE_OPTIONAL_FN(ssl_is_https);
+  if (has_ssl == nullptr || !keep_openssl_loaded()) return false;
+  if (const auto* known = static_cast<const Places*>(ap_retained_data_get(kRetained))) {
+    places = *known;
+    return true;
+  }
+  places = {.in_ssl = SSL_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr),
+            .in_context = SSL_CTX_get_ex_new_index(0, nullptr, nullptr, nullptr, nullptr)};
+  if (places.in_ssl < 0 || places.in_context < 0) return false;
+  *static_cast<Places*>(ap_retained_data_create(kRetained, sizeof places)) = places;
+  return true;
 }
 
 int begin_connection(conn_rec* connection, void* socket) {
@@ -144,7 +157,7 @@ int check_connection(conn_rec* connection) {
   Connection* ours = is_clients(connection) ? connection_of(connection) : nullptr;
   if (ours == nullptr) return DECLINED;
   ours->late = true;
-  if (!ours->bridge || ours->ssl != nullptr) return DECLINED;
+  if (!ours->bridge || ssl_of(*ours) != nullptr) return DECLINED;
   // A restart may have changed what is spoken at its address.
   ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, connection,
                 "closed: it was parked while this server spoke TLS with mod_ssl");
@@ -155,14 +168,14 @@ int check_connection(conn_rec* connection) {
 int meet_ssl(conn_rec* connection, SSL* ssl, int is_proxy) {
   Connection* ours = is_proxy == 0 && is_clients(connection) ? connection_of(connection) : nullptr;
   if (ours == nullptr || ours->late) return DECLINED;
-  if (SSL_set_ex_data(ssl, place_in_ssl, ours) != 1) return DECLINED;
+  if (SSL_set_ex_data(ssl, places.in_ssl, ours) != 1) return DECLINED;
   if (ours->bridge) {
     if (!ServerSession::admit(ssl, find_session)) return HTTP_INTERNAL_SERVER_ERROR;
   } else {
     SSL_set_msg_callback(ssl, note_message);
     SSL_set_msg_callback_arg(ssl, ours);
   }
-  ours->ssl = ssl;
+  ours->met = ssl;
   add_filters(connection, *ours);
   return OK;
 }
@@ -171,7 +184,7 @@ int tap_context(server_rec*, apr_pool_t* pool, int is_proxy, SSL_CTX* context) {
   if (is_proxy != 0 || !feature_is_wanted()) return DECLINED;
   if (const KeyLog before = SSL_CTX_get_keylog_callback(context)) {
     auto* chained = new (apr_palloc(pool, sizeof(Chained))) Chained{before};
-    if (SSL_CTX_set_ex_data(context, place_in_context, chained) != 1) return DECLINED;
+    if (SSL_CTX_set_ex_data(context, places.in_context, chained) != 1) return DECLINED;
   }
   SSL_CTX_set_keylog_callback(context, note_secret);
   return OK;

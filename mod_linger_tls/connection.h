@@ -21,9 +21,12 @@
 namespace lingerd::tls {
 
 struct Connection {
-  SSL* ssl = nullptr;  // mod_ssl's; null: it doesn't speak TLS (yet), or has said goodbye
-  bool late = false;   // requests may have been read: too late for a tap
-  bool gone = false;   // parked: nothing is written or read any more
+  explicit Connection(conn_rec* its) : connection(its) {}
+
+  conn_rec* connection;
+  SSL* met = nullptr;                // mod_ssl's object, which may be gone: ssl_of() knows
+  bool late = false;                 // requests may have been read: too late for a tap
+  bool gone = false;                 // parked: nothing is written or read any more
 
   Tap tap;
   LastRecord written;  // by mod_ssl
@@ -37,9 +40,11 @@ struct Connection {
 [[nodiscard]] Connection* connection_of(conn_rec* connection);
 // By mod_ssl's object.
 [[nodiscard]] Connection* connection_of(const SSL* ssl);
+// mod_ssl's object; null: it doesn't speak TLS (yet), or has said goodbye and freed it.
+[[nodiscard]] SSL* ssl_of(const Connection& ours);
 
-// Hooks. post_config: `connection_of(ssl)` has a place in SSL objects until the configuration ends.
-[[nodiscard]] bool open_place_in_ssl(apr_pool_t* config_pool);
+// Hooks. post_config: `connection_of(ssl)` has a place in SSL objects, and mod_ssl can be asked.
+[[nodiscard]] bool prepare_connections();
 // pre_connection, before mod_ssl's.
 int begin_connection(conn_rec* connection, void* socket);
 // process_connection, before all others'.

@@ -31,7 +31,7 @@ bool is_first_reading() {
 
 }  // namespace
 
-int prepare(apr_pool_t* config_pool, apr_pool_t*, apr_pool_t* temp_pool, server_rec* server) {
+int prepare(apr_pool_t*, apr_pool_t*, apr_pool_t* temp_pool, server_rec* server) {
   wanted = false;
   side = nullptr;
   const bool were_there = forget_stays();
@@ -43,7 +43,11 @@ int prepare(apr_pool_t* config_pool, apr_pool_t*, apr_pool_t* temp_pool, server_
     if (any) say_without_effect(server, problem);
     return OK;
   }
-  if (!open_place_in_ssl(config_pool) || !prepare_stays(server)) return OK;
+  if (!prepare_connections()) {
+    if (any) say_without_effect(server, "mod_ssl or OpenSSL has no place for it");
+    return OK;
+  }
+  if (!prepare_stays(server)) return OK;
   learn_client_rules(temp_pool);
   wanted = any;
   return OK;

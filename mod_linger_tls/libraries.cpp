@@ -30,4 +30,14 @@ const char* what_is_wrong_with_libraries() {
   return "mod_ssl and mod_linger_tls use different copies of libssl";
 }
 
+// Distributions build it so that it stays by itself (-z nodelete).
+bool keep_openssl_loaded() {
+  Dl_info found;
+  if (dladdr(reinterpret_cast<const void*>(&OPENSSL_version_major), &found) == 0) return false;
+  void* libcrypto = dlopen(found.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+  if (libcrypto == nullptr) return false;
+  dlclose(libcrypto);
+  return true;
+}
+
 }  // namespace lingerd::tls

@@ -29,7 +29,7 @@ namespace {
 
 bool knows(conn_rec* connection) {
   const Connection* ours = connection->master == nullptr ? connection_of(connection) : nullptr;
-  return ours != nullptr && (ours->ssl != nullptr || ours->bridge);
+  return ours != nullptr && (ours->bridge || ssl_of(*ours) != nullptr);
 }
 
 bool wants(const request_rec* request) {
@@ -49,7 +49,7 @@ const char* objection(conn_rec* connection) noexcept {
 }
 
 TlsState tapped_state(const Connection& connection) {
-  SSL* ssl = connection.ssl;
+  SSL* ssl = ssl_of(connection);
   TlsState state;
   state.suite = SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(ssl));
   state.client = connection.tap.client();

@@ -66,8 +66,7 @@ const char* check_keys(const Connection& connection, const Suite& suite) {
   return nullptr;
 }
 
-const char* why_not_park_tapped(const Connection& ours) {
-  SSL* ssl = ours.ssl;
+const char* why_not_park_tapped(const Connection& ours, SSL* ssl) {
   const Tap& tap = ours.tap;
   if (const char* reason = not_carried(ssl, tap)) return reason;
   if (!tap.is_open()) return "a handshake under way";
@@ -81,9 +80,10 @@ const char* why_not_park_tapped(const Connection& ours) {
 }  // namespace
 
 const char* why_not_park(const Connection& ours) {
-  if (ours.ssl == nullptr || ours.gone) return "no TLS any more";
-  if (const char* held = held_by_ssl(ours.ssl)) return held;
-  return ours.bridge ? ours.bridge->why_not_park() : why_not_park_tapped(ours);
+  SSL* ssl = ssl_of(ours);
+  if (ssl == nullptr || ours.gone) return "no TLS any more";
+  if (const char* held = held_by_ssl(ssl)) return held;
+  return ours.bridge ? ours.bridge->why_not_park() : why_not_park_tapped(ours, ssl);
 }
 
 }  // namespace lingerd::tls

@@ -41,6 +41,14 @@ def shim():
     return path
 
 
+def compiled(sandbox, source):
+    """What a test preloads into a server itself: the path of the library made of that file."""
+    path = sandbox.directory / source.with_suffix(".so").name
+    subprocess.run(["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(path),
+                    str(source), "-ldl"], check=True)
+    return str(path)
+
+
 class Rules:
     """A file of rules, in `directory`."""
 

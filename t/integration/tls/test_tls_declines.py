@@ -94,6 +94,18 @@ def test_padded_records(sandbox):
         _stays(httpd, lingerd, connection, "padded TLS records")
 
 
+def test_http_where_tls_is_spoken(sandbox):
+    """mod_ssl frees its object at once, and answers. Freed memory has a pattern in it here."""
+    httpd, _ = tls_parking.site(sandbox, MPM)
+    for _ in range(5):
+        with clients.connect(httpd.ports["tls"]) as connection:
+            connection.sendall(clients.request())
+            answer = connection.makefile("rb").read()
+        assert b" 400 " in answer and b"plain HTTP" in answer
+    with TlsKeepAlive(httpd.ports["tls"]) as connection:
+        assert connection.ask()[0] == 200
+
+
 @pytest.mark.parametrize("what", ["TLS", "keep-alive", "Linger"])
 def test_switched_off(sandbox, what):
     directive = {"TLS": "LingerKeepAliveTLS Off", "keep-alive": "LingerKeepAlive Off",

@@ -196,11 +196,7 @@ def test_not_even_a_careless_module_writes(sandbox, mpm):
 
 
 def _shim(sandbox, name):
-    path = sandbox.directory / f"{name}.so"
-    source = pathlib.Path(__file__).with_name(f"{name}.c")
-    subprocess.run(["cc", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", str(path),
-                    str(source), "-ldl"], check=True)
-    return str(path)
+    return inject.compiled(sandbox, pathlib.Path(__file__).with_name(f"{name}.c"))
 
 
 @pytest.mark.parametrize("side", ["CLIENT_TRAFFIC_SECRET_0", "SERVER_TRAFFIC_SECRET_0", "none"])

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parked TLS connections outlive what happens to httpd and to lingerd, as those without TLS do."""
 import contextlib
+import pathlib
 import time
 
 import pytest
 
-from harness import clients, tls_parking
+from harness import clients, inject, logs, tls_parking
 from harness.keepalive import (all_answered, guard_of, outlive_restarts, outlive_successions,
                                parks_add_up, wait_counted, wait_parked, wait_parks)
 from harness.tap import REFUSED
@@ -45,6 +46,25 @@ def test_restart_of_httpd(sandbox, mpm, restart):
     assert httpd.status()["LingerTlsResumed"] == 12
     for connection in connections:
         connection.goodbye()
+
+
+def test_restarts_take_no_more_of_openssl(sandbox, mpm):
+    """Each number for data in its objects would make all of them larger, and none is ever given back."""
+    numbers = sandbox.directory / "numbers"
+    numbers.touch()
+    shim = inject.compiled(sandbox, pathlib.Path(__file__).with_name("places_shim.c"))
+    lingerd = sandbox.lingerd()
+    httpd = inject.httpd(sandbox, {"LD_PRELOAD": shim, "NUMBERS": str(numbers)}, mpm, lingerd=lingerd,
+                         **tls_parking.configuration(sandbox))
+    httpd.allowed_lines.append(logs.ALL_BUSY)
+    for restart in ("graceful", "restart", "graceful"):
+        assert numbers.stat().st_size == 2  # of a connection, and of a server
+        getattr(httpd, restart)()
+        with TlsKeepAlive(httpd.ports["tls"]) as connection:
+            connection.ask()
+            wait_parked(lingerd, 1)
+            connection.ask()
+    assert numbers.stat().st_size == 2
 
 
 @pytest.mark.parametrize("ahead", ["whole", "three", "nothing"])
