@@ -21,6 +21,7 @@
 #include "mod_linger_tls/inner/server_session.h"
 #include "mod_linger_tls/libraries.h"
 #include "mod_linger_tls/module.h"
+#include "mod_linger_tls/past_ssl.h"
 
 namespace lingerd::tls {
 namespace {
@@ -176,6 +177,7 @@ int meet_ssl(conn_rec* connection, SSL* ssl, int is_proxy) {
     SSL_set_msg_callback_arg(ssl, ours);
   }
   ours->met = ssl;
+  add_past_ssl(connection, *ours);
   add_filters(connection, *ours);
   return OK;
 }

@@ -9,6 +9,7 @@
 #include <httpd.h>  // before the others, which need it
 
 #include <openssl/ssl.h>
+#include <util_filter.h>
 
 #include <cstdint>
 #include <optional>
@@ -25,6 +26,7 @@ struct Connection {
 
   conn_rec* connection;
   SSL* met = nullptr;                // mod_ssl's object, which may be gone: ssl_of() knows
+  ap_filter_t* below_ssl = nullptr;  // ours, when they have met
   bool late = false;                 // requests may have been read: too late for a tap
   bool gone = false;                 // parked: nothing is written or read any more
 

@@ -63,19 +63,11 @@ void note_resumed(conn_rec* connection, Connection& ours) {
                 static_cast<apr_uint64_t>(took_ns / 1'000));
 }
 
-apr_status_t broken(conn_rec* connection, const Bridge& bridge) {
-  ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, connection,
-                "a TLS connection that had been parked ends: %s", bridge.failure());
-  return APR_ECONNABORTED;
-}
-
 // ---- Out
 
 // What waits for the client, in the place of what mod_ssl has written.
 apr_status_t pass_to_client(ap_filter_t* filter, Bridge& bridge, apr_bucket_brigade* brigade) {
-  const ConstBytes bytes = bridge.for_client();
-  append(brigade, bytes);
-  bridge.client_took(bytes.size());
+  take_for_client(bridge, brigade);
   return APR_BRIGADE_EMPTY(brigade) ? APR_SUCCESS : ap_pass_brigade(filter->next, brigade);
 }
 
@@ -147,14 +139,11 @@ void give_to_ssl(Bridge& bridge, apr_bucket_brigade* brigade, apr_off_t bytes) {
 // The alert that tells the client why.
 apr_status_t end_bridged(ap_filter_t* filter, Connection& ours) {
   conn_rec* connection = filter->c;
-  ap_filter_t* out = connection->output_filters;
-  while (out != nullptr && out->ctx != &ours) out = out->next;
-  if (out != nullptr && !ours.bridge->for_client().empty()) {
+  if (!ours.bridge->for_client().empty()) {
     apr_bucket_brigade* last = apr_brigade_create(connection->pool, connection->bucket_alloc);
-    append(last, ours.bridge->for_client());
-    ours.bridge->client_took(ours.bridge->for_client().size());
+    take_for_client(*ours.bridge, last);
     APR_BRIGADE_INSERT_TAIL(last, apr_bucket_flush_create(connection->bucket_alloc));
-    (void)ap_pass_brigade(out->next, last);
+    (void)ap_pass_brigade(ours.below_ssl->next, last);
     apr_brigade_destroy(last);
   }
   return broken(connection, *ours.bridge);
@@ -210,7 +199,19 @@ void register_filters() {
 
 void add_filters(conn_rec* connection, Connection& ours) {
   ap_add_input_filter(kFilter, &ours, nullptr, connection);
-  ap_add_output_filter(kFilter, &ours, nullptr, connection);
+  ours.below_ssl = ap_add_output_filter(kFilter, &ours, nullptr, connection);
+}
+
+void take_for_client(Bridge& bridge, apr_bucket_brigade* brigade) {
+  const ConstBytes bytes = bridge.for_client();
+  append(brigade, bytes);
+  bridge.client_took(bytes.size());
+}
+
+apr_status_t broken(conn_rec* connection, const Bridge& bridge) {
+  ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, connection,
+                "a TLS connection that had been parked ends: %s", bridge.failure());
+  return APR_ECONNABORTED;
 }
 
 }  // namespace lingerd::tls

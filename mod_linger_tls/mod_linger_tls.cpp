@@ -14,6 +14,7 @@
 #include "mod_linger_tls/feature.h"
 #include "mod_linger_tls/filters.h"
 #include "mod_linger_tls/module.h"
+#include "mod_linger_tls/past_ssl.h"
 #include "mod_linger_tls/settings.h"
 #include "mod_linger_tls/shared.h"
 #include "mod_linger_tls/ssl_hooks.h"
@@ -35,6 +36,7 @@ void register_hooks(apr_pool_t*) {
   APR_OPTIONAL_HOOK(ssl, pre_handshake, (guarded<meet_ssl, HTTP_INTERNAL_SERVER_ERROR>), nullptr,
                     nullptr, APR_HOOK_MIDDLE);
   register_filters();
+  register_past_ssl();
 
   // A connection: new, or back from lingerd.
   ap_hook_pre_connection(guarded<begin_connection, HTTP_INTERNAL_SERVER_ERROR>, nullptr, nullptr,

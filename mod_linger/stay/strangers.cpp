@@ -38,8 +38,8 @@ apr_array_header_t* strangers = nullptr;
 
 // And of mod_ssl's connections that linger_tls_module knows, which takes the state of these along.
 constexpr std::string_view kSslModule = "mod_ssl.c";
-constexpr std::array<std::string_view, 3> kSslFilters{"ssl/tls filter", "ssl/tls coalescing filter",
-                                                      "linger_tls"};
+constexpr std::array<std::string_view, 4> kSslFilters{"ssl/tls filter", "ssl/tls coalescing filter",
+                                                      "linger_tls", "linger_past_tls"};
 
 const char* unknown_in(const ap_filter_t* filter, bool over_tls) {
   for (; filter != nullptr; filter = filter->next) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "mod_linger_tls/inner/bridge.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <utility>
@@ -240,7 +241,22 @@ bool Bridge::give_client(ContentType type, ConstBytes content) {
   return false;
 }
 
+bool Bridge::seal_content(ConstBytes content, Bytes records) {
+  const ErrorMark mark;
+  while (!content.empty()) {
+    const std::size_t now = std::min(content.size(), kMaxContent);
+    if (!client_out_.seal(ContentType::kApplicationData, content.first(now),
+                          records.first(kOverhead + now))) {
+      return fail("OpenSSL can't seal a record for the client");
+    }
+    content = content.subspan(now);
+    records = records.subspan(kOverhead + now);
+  }
+  return true;
+}
+
 bool Bridge::freshen_client_key() {
+  const ErrorMark mark;
   return !(answer_due_ || client_out_.is_worn(suite_)) || tell_client_of_new_key();
 }
 

@@ -15,6 +15,8 @@
 //   3. mod_ssl writes: from_server(); then all of for_client() goes to the client. from_client()
 //   leaves something
 //      there only if it failed.
+//      What would only be encrypted by mod_ssl, opened here and sealed once more is better sealed
+//      at once: while may_pass_by(), freshen_client_key(), then for_client(), then seal_content().
 //   4. Any of them has said false: an alert may be in for_client(); send it, and end the
 //   connection. It
 //      says false ever after.
@@ -64,6 +66,21 @@ class Bridge {
 
   [[nodiscard]] bool from_client(ConstBytes bytes);
   [[nodiscard]] bool from_server(ConstBytes bytes);
+
+  // Nothing of mod_ssl's has to reach the client before what passes it by.
+  bool may_pass_by() const {
+    return up() && !failed() && !server_ended_ && server_parser_.empty() &&
+           server_messages_.empty();
+  }
+  // Before the next records: a KeyUpdate, if it is time for one. At most some thousand records
+  // later it is to be asked again.
+  [[nodiscard]] bool freshen_client_key();
+  static constexpr std::size_t records_length(std::size_t content) {
+    return content + (content + kMaxContent - 1) / kMaxContent * kOverhead;
+  }
+  // `records`: records_length() of the content.
+  [[nodiscard]] bool seal_content(ConstBytes content, Bytes records);
+
   // Why one of them has said false, for the log; "" as long as none has.
   const char* failure() const { return failure_; }
 
@@ -101,7 +118,6 @@ class Bridge {
   bool server_handshake(ConstBytes content);
   bool server_key_update(ConstBytes body);
   bool give_client(ContentType type, ConstBytes content);
-  bool freshen_client_key();
   bool tell_client_of_new_key();
 
   TlsState state_;  // its secrets are in client_in_ and client_out_ once they have started

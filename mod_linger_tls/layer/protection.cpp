@@ -56,22 +56,22 @@ bool Protection::take_nonce() {
   return EVP_CipherInit_ex(context_.get(), nullptr, nullptr, nullptr, nonce.data(), -1) == 1;
 }
 
-bool RecordSealer::seal(ContentType type, std::size_t length, Bytes record) {
+bool RecordSealer::seal(ContentType type, ConstBytes content, Bytes record) {
+  const std::size_t length = content.size();
   if (length > kMaxContent || record.size() != kOverhead + length || !take_nonce()) return false;
-  const std::size_t inner = length + 1;
-  const std::size_t behind_header = inner + kTagLength;
+  const std::size_t behind_header = length + 1 + kTagLength;
   record[0] = static_cast<unsigned char>(ContentType::kApplicationData);
   record[1] = record[2] = 3;
   record[3] = static_cast<unsigned char>(behind_header >> 8);
   record[4] = static_cast<unsigned char>(behind_header);
-  record[kHeaderLength + length] = static_cast<unsigned char>(type);
-  unsigned char* content = record.data() + kHeaderLength;
+  const auto inner_type = static_cast<unsigned char>(type);
+  unsigned char* out = record.data() + kHeaderLength;
   int done = 0;
-  int rest = 0;
   return EVP_EncryptUpdate(context(), nullptr, &done, record.data(), kHeaderLength) == 1 &&
-         EVP_EncryptUpdate(context(), content, &done, content, static_cast<int>(inner)) == 1 &&
-         EVP_EncryptFinal_ex(context(), content + done, &rest) == 1 &&
-         EVP_CIPHER_CTX_ctrl(context(), EVP_CTRL_AEAD_GET_TAG, kTagLength, content + inner) == 1;
+         EVP_EncryptUpdate(context(), out, &done, content.data(), static_cast<int>(length)) == 1 &&
+         EVP_EncryptUpdate(context(), out + length, &done, &inner_type, 1) == 1 &&
+         EVP_EncryptFinal_ex(context(), out + length + 1, &done) == 1 &&
+         EVP_CIPHER_CTX_ctrl(context(), EVP_CTRL_AEAD_GET_TAG, kTagLength, out + length + 1) == 1;
 }
 
 bool RecordOpener::decrypt(ConstBytes record, Bytes out) {

@@ -54,9 +54,14 @@ class RecordSealer : public Protection {
  public:
   RecordSealer() : Protection(true) {}
 
-  // In place: `record` has room for kOverhead + `length`, and the content from its 6th byte on
-  // (`length` <= kMaxContent). It is the record afterwards.
-  [[nodiscard]] bool seal(ContentType type, std::size_t length, Bytes record);
+  // `record` has room for kOverhead and the content (kMaxContent at most), which is elsewhere, or
+  // in its place already, from the 6th byte on. It is the record afterwards.
+  [[nodiscard]] bool seal(ContentType type, ConstBytes content, Bytes record);
+  // In place.
+  [[nodiscard]] bool seal(ContentType type, std::size_t length, Bytes record) {
+    return record.size() >= kHeaderLength + length &&
+           seal(type, ConstBytes(record).subspan(kHeaderLength, length), record);
+  }
   // It is time for a KeyUpdate: no more records under this key (RFC 8446, 5.5).
   bool is_worn(const Suite& suite) const { return direction().sequence >= suite.records_per_key; }
 };

@@ -291,6 +291,16 @@ TEST(tls_bridge_records, a_worn_key_is_replaced) {
   STRCMP_EQUAL("23:three;", understand(process.say("three")).c_str());
 }
 
+TEST(tls_bridge_records, a_worn_key_is_replaced_before_what_passes_by) {
+  parked.server.sequence = (std::uint64_t{1} << 24) - 1;
+  start();
+  Process process(servers.get(), parked);
+  process.shake_hands();
+  STRCMP_EQUAL("23:one;", understand(process.pass_by("one")).c_str());
+  STRCMP_EQUAL("22: 24 0 0 1 0;23:two;", understand(process.pass_by("two")).c_str());
+  LONGS_EQUAL(1, process.bridge.state().server.sequence);
+}
+
 TEST(tls_bridge_records, a_server_whose_records_do_not_open_is_left) {
   start();
   Process process(servers.get(), parked);

@@ -195,3 +195,57 @@ TEST(tls_bridge, tickets_are_not_the_clients) {
   ask_and_answer();
   park();
 }
+
+TEST(tls_bridge, what_passes_the_server_by_arrives_among_what_it_says) {
+  for (const char* suite : kSuites) {
+    meet(suite);
+    for (const std::size_t length : {1, 16'384, 16'385, 600'000}) {
+      come_back();
+      const std::string body = much(length);
+      client->say("GET /next");
+      STRCMP_EQUAL("GET /next", server_hears().c_str());
+      client->give(bytes(process->pass_by("first ")));
+      client->give(bytes(process->say("second ")));
+      client->give(bytes(process->pass_by(body)));
+      CHECK(client->hear() == "first second " + body);
+      ask_and_answer();
+      park();
+    }
+  }
+}
+
+TEST(tls_bridge, new_keys_come_before_what_passes_the_server_by) {
+  meet();
+  for (int trip = 0; trip < 2; ++trip) {
+    come_back();
+    CHECK(SSL_key_update(client->ssl(), SSL_KEY_UPDATE_REQUESTED) == 1);
+    client->say("GET /next");
+    STRCMP_EQUAL("GET /next", server_hears().c_str());
+    client->give(bytes(process->pass_by("200 next")));
+    STRCMP_EQUAL("200 next", client->hear().c_str());
+    CHECK(process->good);
+    park();
+  }
+}
+
+TEST(tls_bridge, nothing_passes_by_a_server_that_has_something_to_say) {
+  meet();
+  process = std::make_unique<Process>(servers.get(), parked);
+  CHECK(!process->bridge.may_pass_by());  // a handshake
+  process->shake_hands();
+  CHECK(process->bridge.may_pass_by());
+  process->server.say("half");
+  const std::string record = process->server.take();
+  CHECK(process->bridge.from_server(bytes(std::string_view(record).substr(0, 9))));
+  CHECK(!process->bridge.may_pass_by());
+  CHECK(process->bridge.from_server(bytes(std::string_view(record).substr(9))));
+  CHECK(process->bridge.may_pass_by());
+  client->give(bytes(process->for_client()));
+  SSL_shutdown(process->server.ssl());
+  process->take_from_server();
+  CHECK(!process->bridge.may_pass_by());  // it has said goodbye
+  meet();
+  come_back();
+  park();
+  CHECK(!process->bridge.may_pass_by());
+}
