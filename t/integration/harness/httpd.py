@@ -75,10 +75,11 @@ class Httpd:
 
     def environment(self):
         """Set for its processes, besides what the tests themselves have."""
-        if not self.socket_path:
+        over_tls = "linger_tls_module" in str(self.configuration)
+        if not self.socket_path and not over_tls:
             return {}
         return sanitized.httpd_environment(
-            PERTURBED if "linger_tls_module" in str(self.configuration) else None,
+            PERTURBED if over_tls else None,
             leaks=not sanitized.foreign_leaks(self.configuration.get("config", "")))
 
     def _command(self, *arguments):
