@@ -26,11 +26,13 @@ def mpm(request):
 
 
 @pytest.fixture
-def tapped(sandbox, mpm):
-    """(httpd, tap)"""
+def tapped(sandbox, mpm, request):
+    """(httpd, tap). Where a worker is to serve the connection still, it waits itself for a second."""
     between = tap.Tap(sandbox)
     between.owned_by(0)
-    httpd = sandbox.httpd(mpm, socket_path=between.socket_path, **tls_parking.configuration(sandbox))
+    after_ms = 1000 if request.node.callspec.params.get("when") == "served" else 20
+    httpd = sandbox.httpd(mpm, socket_path=between.socket_path,
+                          **tls_parking.configuration(sandbox, after_ms=after_ms))
     return httpd, between
 
 
