@@ -27,6 +27,10 @@ constexpr TlsClaim refused(const char* why) {
   return {TlsClaim::Result::kRefused, why};
 }
 
+constexpr TlsClaim over(const char* why) {
+  return {TlsClaim::Result::kOver, why};
+}
+
 // A restart may have changed of which clients a certificate is asked, and this one wasn't asked.
 bool is_outdated(const TlsState& state) {
   return state.client_rules != client_rules() ||
@@ -60,12 +64,13 @@ TlsClaim claim_or_throw(apr_socket_t* socket, const TlsBinding& binding, std::ui
   arrival->since_ns = monotonic_ns();
   std::array<unsigned char, kMaxSealedState> sealed;
   const Stays::Claimed claimed = stays()->claim(binding.cookie, stay, sealed);
+  if (claimed.expired) return over("it has waited for a worker longer than its TLS state is kept");
   if (!claimed.good) return refused("its TLS connection has come back before");
   if (!open_sealed(claimed, sealed, SealBinding(stay, binding).bytes(), arrival->state)) {
     return refused("what was kept of its TLS connection isn't this connection's");
   }
   if (is_outdated(arrival->state)) {
-    return {TlsClaim::Result::kOver, "clients may be asked for certificates by other rules now"};
+    return over("clients may be asked for certificates by other rules now");
   }
   keep_with(socket, std::move(arrival));
   return {};

@@ -118,11 +118,16 @@ Stays::Claimed claim_on(const Shelf& shelf, std::uint64_t cookie, std::uint64_t 
   for (std::size_t step = 0; step < kReach; ++step) {
     const std::size_t at = shelf.place_of(cookie, step);
     StayPlace& place = shelf.places[at];
-    if (place.word.load(std::memory_order_relaxed) != (stay | StayPlace::kKept)) continue;
+    const std::uint64_t word = place.word.load(std::memory_order_acquire);
+    if (word == (stay | StayPlace::kOver) && place.until_ns.load(std::memory_order_relaxed) != 0) {
+      return {.expired = true};
+    }
+    if (word != (stay | StayPlace::kKept)) continue;
     if (!move(place, stay | StayPlace::kKept, stay | StayPlace::kBusy)) return {};
+    place.until_ns.store(0, std::memory_order_relaxed);
     const Bytes bytes = shelf.bytes_of(at);
     const std::size_t length = std::min<std::size_t>({place.length, bytes.size(), out.size()});
-    const Stays::Claimed claimed{true, length, place.generation};
+    const Stays::Claimed claimed{.good = true, .length = length, .generation = place.generation};
     std::ranges::copy(bytes.first(length), out.begin());
     end(shelf, at, stay);
     return claimed;
@@ -167,7 +172,7 @@ std::uint64_t Stays::last_of(std::uint64_t cookie) const {
 
 Stays::Claimed Stays::claim(std::uint64_t cookie, std::uint64_t stay, Bytes out) {
   const Claimed small = claim_on(shelf_of(table_.small), cookie, stay, out);
-  return small.good ? small : claim_on(shelf_of(table_.large), cookie, stay, out);
+  return small.good || small.expired ? small : claim_on(shelf_of(table_.large), cookie, stay, out);
 }
 
 std::uint64_t Stays::kept(std::uint64_t now_ns) const {

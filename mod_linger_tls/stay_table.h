@@ -32,9 +32,10 @@ struct StayPlace {
     kKept,
     kOver,
   };
-  std::atomic<std::uint64_t> word;      // stay | phase
-  std::atomic<std::uint64_t> cookie;    // of its socket
-  std::atomic<std::uint64_t> until_ns;  // CLOCK_MONOTONIC: nobody comes for it after that
+  std::atomic<std::uint64_t> word;    // stay | phase
+  std::atomic<std::uint64_t> cookie;  // of its socket
+  // CLOCK_MONOTONIC: nobody comes for it after that. 0: somebody has come.
+  std::atomic<std::uint64_t> until_ns;
   std::uint32_t length;
   std::uint32_t generation;  // of the key
 };
@@ -82,7 +83,8 @@ class Stays {
   [[nodiscard]] std::uint64_t last_of(std::uint64_t cookie) const;
 
   struct Claimed {
-    bool good = false;  // it was kept, and is the caller's alone
+    bool good = false;     // it was kept, and is the caller's alone
+    bool expired = false;  // it was kept, and nobody came for it in time
     std::size_t length = 0;
     std::uint32_t generation = 0;
   };

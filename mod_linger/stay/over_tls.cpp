@@ -40,7 +40,8 @@ const TlsParking* tls_parking_of(conn_rec* connection) {
 }
 
 std::uint64_t keep_until(std::uint64_t now_ns, std::uint32_t keepalive_ms) {
-  constexpr std::uint64_t kLongerMs = 15'000;
+  // lingerd gives up after 10 s; then it waits for a worker, in httpd's own queue.
+  constexpr std::uint64_t kLongerMs = 60'000;
   return now_ns + (keepalive_ms + kLongerMs) * 1'000'000;
 }
 

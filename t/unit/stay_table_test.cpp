@@ -78,7 +78,9 @@ TEST(stay_table, what_nobody_comes_for_is_wiped) {
   stays.wipe_expired(kUntil + 1);
   CHECK(!stays.claim(42, expired.id, out).good);
   CHECK(stays.last_of(42) == expired.id);
+  CHECK(stays.claim(42, expired.id, out).expired);  // no second time
   CHECK(stays.claim(43, later.id, out).good);
+  CHECK(!stays.claim(43, later.id, out).expired);
   const auto& shelf = static_cast<const StayTable*>(memory)->small.bytes;
   CHECK(std::ranges::all_of(shelf, [](const auto& place) {
     return std::ranges::all_of(place, [](unsigned char byte) { return byte == 0; });
