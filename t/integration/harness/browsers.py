@@ -39,7 +39,16 @@ class _Browser:
         return shutil.which(cls.program) is not None
 
     def __enter__(self):
+        try:
+            self.begin()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
+
+    def begin(self):
+        """Until it can be driven."""
+        raise NotImplementedError
 
     def _is_left(self):
         with contextlib.suppress(ProcessLookupError):
@@ -72,6 +81,8 @@ class Chromium(_Browser):
         self._out, self._in = os.fdopen(ours_out, "wb"), os.fdopen(ours_in, "rb")
         self._received = b""
         self._session = {}
+
+    def begin(self):
         page = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=page, flatten=True)
         self._session = {"sessionId": attached["sessionId"]}
@@ -112,6 +123,9 @@ class Firefox(_Browser):
     def __init__(self, directory):
         super().__init__(directory, self.program, "--headless", "--no-remote", "--marionette",
                          "--remote-allow-system-access", "--profile", directory / "profile")
+        self._socket = self._file = None
+
+    def begin(self):
         port = self.profile / "MarionetteActivePort"
         wait_until(lambda: port.exists() and port.read_text().strip(), "Firefox listens", _PATIENCE)
         self._socket = socket.create_connection(("127.0.0.1", int(port.read_text())), _PATIENCE)
@@ -120,9 +134,10 @@ class Firefox(_Browser):
         self.call("WebDriver:NewSession", acceptInsecureCerts=True)
 
     def __exit__(self, *_):
-        self._file.close()
-        self._socket.close()
         super().__exit__()
+        for each in (self._file, self._socket):
+            if each is not None:
+                each.close()
 
     def _message(self):
         length = b""

@@ -8,20 +8,25 @@ from harness import clients
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
-def make_certificate_at(path, subject, *arguments):
-    """Signed by itself, unless the arguments say by whom; its key beside it. Of a curve: an RSA key is
-    found in a quarter of a second, which hundreds of sites would wait for."""
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+# Of a curve: an RSA key is found in a quarter of a second, which hundreds of sites would wait for.
+CURVE_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
+# Its signatures have all the same length, where those of a curve differ by a byte or two.
+RSA_KEY = ("-newkey", "rsa:2048")
+
+
+def make_certificate_at(path, subject, *arguments, key=CURVE_KEY):
+    """Signed by itself, unless the arguments say by whom; its key beside it."""
+    subprocess.run(["openssl", "req", "-x509", *key,
                     "-nodes", "-keyout", path.with_suffix(".key"), "-out", path, "-days", "2",
                     "-subj", subject, *arguments], check=True, capture_output=True)
 
 
-def make_certificate(directory):
+def make_certificate(directory, key=CURVE_KEY):
     """Writes tls.key and tls.crt (self-signed, for localhost); the certificate's path."""
     certificate = directory / "tls.crt"
     make_certificate_at(certificate, "/CN=localhost",
                         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
-                        "-addext", "basicConstraints=critical,CA:FALSE")
+                        "-addext", "basicConstraints=critical,CA:FALSE", key=key)
     return certificate
 
 

@@ -95,7 +95,7 @@ def normalized_errors(lines):
 @pytest.fixture(scope="module")
 def both(mpm, module_sandbox):
     """{"stock": httpd, "linger": httpd} after the same clients, stopped."""
-    certificate = tls.make_certificate(module_sandbox.directory)
+    certificate = tls.make_certificate(module_sandbox.directory, tls.RSA_KEY)
     options = {"ports": ("tls",), "modules": ("ssl", "socache_shmcb", "reqtimeout"),
                "config": CONFIG + tls.vhost(certificate), "log_level": "info"}
     servers = {"stock": module_sandbox.httpd(mpm, **options),
