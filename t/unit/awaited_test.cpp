@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "contract/record.h"
+#include "lingerd/core/deadlines.h"
 
 #include <CppUTest/TestHarness.h>
 

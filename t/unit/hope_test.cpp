@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cstdint>
+
 #include "mod_linger/request/hope.h"
 
 #include <CppUTest/TestHarness.h>

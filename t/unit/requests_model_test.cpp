@@ -20,6 +20,7 @@
 #include "lingerd/core/awaited.h"
 #include "lingerd/core/capacity.h"
 #include "lingerd/core/carry.h"
+#include "lingerd/core/deadlines.h"
 #include "lingerd/core/parked.h"
 #include "lingerd/core/return_lines.h"
 #include "t/unit/model_runs.h"
