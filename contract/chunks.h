@@ -17,8 +17,11 @@ struct ChunkScan {
   State state = State::kIncomplete;
   std::size_t size = 0;
   std::size_t at_least = 0;  // incomplete: it has no end before so many bytes
+  std::size_t whole = 0;     // incomplete: so many are whole chunks, or lines of the trailers
+  bool in_trailers = false;
 };
-// Of what has come from the body's beginning on.
-[[nodiscard]] ChunkScan scan_chunks(std::string_view body);
+// Of what has come from the body's beginning on. `before`: what a scan of fewer bytes has found, so
+// that a client whose bytes come singly doesn't have all of them scanned each time.
+[[nodiscard]] ChunkScan scan_chunks(std::string_view body, const ChunkScan& before = {});
 
 }  // namespace lingerd

@@ -75,25 +75,42 @@ bool note_field(std::string_view line, Framing& framing) {
   return encodes ? is(value, "chunked") : parse_length(value, framing.length);
 }
 
+void skip_blank_lines(std::string_view bytes, std::size_t& at) {
+  for (;;) {
+    const std::string_view rest = bytes.substr(at);
+    const std::size_t blank = rest.starts_with('\n') ? 1 : rest.starts_with("\r\n") ? 2 : 0;
+    if (blank == 0) return;
+    at += blank;
+  }
+}
+
 }  // namespace
 
-HeadScan scan_head(std::string_view bytes) {
+HeadScan scan_head(std::string_view bytes, const HeadScan& before) {
   using State = HeadScan::State;
   HeadScan scan;
-  for (;;) {
-    const std::string_view rest = bytes.substr(scan.begin);
-    const std::size_t blank = rest.starts_with('\n') ? 1 : rest.starts_with("\r\n") ? 2 : 0;
-    if (blank == 0) break;
-    scan.begin += blank;
+  if (before.line <= bytes.size()) {
+    scan.begin = before.begin;
+    scan.line = before.line;
   }
-  const std::string_view rest = bytes.substr(scan.begin);
-  if (rest.empty() || rest == "\r") return scan;
-  scan.state = State::kOther;
-  if (!is_token(rest.front())) return scan;
-  std::optional<Line> line = line_at(bytes, scan.begin);
-  if (line && !is_http_1(line->text)) return scan;
+  std::optional<Line> line;
+  if (scan.line > scan.begin) {
+    line = line_at(bytes, scan.line);
+  } else {
+    skip_blank_lines(bytes, scan.begin);
+    scan.line = scan.begin;
+    const std::string_view rest = bytes.substr(scan.begin);
+    if (rest.empty() || rest == "\r") return scan;
+    scan.state = State::kOther;
+    if (!is_token(rest.front())) return scan;
+    line = line_at(bytes, scan.begin);
+    if (line && !is_http_1(line->text)) return scan;
+  }
   scan.state = State::kIncomplete;
-  while (line && !line->text.empty()) line = line_at(bytes, line->next);
+  while (line && !line->text.empty()) {
+    scan.line = line->next;
+    line = line_at(bytes, line->next);
+  }
   if (!line) return scan;
   scan.state = State::kComplete;
   scan.size = line->next;

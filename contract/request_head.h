@@ -20,8 +20,11 @@ struct HeadScan {
   State state = State::kIncomplete;
   std::size_t size = 0;
   std::size_t begin = 0;  // of the request line: blank lines may come before it (RFC 9112, 2.2)
+  std::size_t line = 0;   // incomplete: where the one without an end begins
 };
-[[nodiscard]] HeadScan scan_head(std::string_view bytes);
+// `before`: what a scan of fewer bytes has found, so that a client whose bytes come singly doesn't
+// have all of them scanned each time.
+[[nodiscard]] HeadScan scan_head(std::string_view bytes, const HeadScan& before = {});
 
 struct Framing {
   enum class Body {

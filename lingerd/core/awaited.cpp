@@ -3,9 +3,6 @@
 
 #include <algorithm>
 
-#include "contract/chunks.h"
-#include "contract/request_head.h"
-
 namespace lingerd {
 namespace {
 
@@ -15,13 +12,15 @@ bool has_come(Awaited& awaited, const Arrived& arrived) {
   switch (what.part) {
     case RequestPart::kHead:
       awaited.at_least = arrived.bytes + 1;
-      return scan_head(arrived.front).state != HeadScan::State::kIncomplete;
+      awaited.head = scan_head(arrived.front, awaited.head);
+      return awaited.head.state != HeadScan::State::kIncomplete;
     case RequestPart::kBytes: awaited.at_least = what.most; return arrived.bytes >= what.most;
     case RequestPart::kChunks: break;
   }
   const std::string_view front = arrived.front;
   const ChunkScan scan =
-      scan_chunks(front.substr(std::min<std::size_t>(what.body_at, front.size())));
+      scan_chunks(front.substr(std::min<std::size_t>(what.body_at, front.size())), awaited.chunks);
+  awaited.chunks = scan;
   awaited.at_least = std::max(what.body_at + std::uint64_t{scan.at_least}, arrived.bytes + 1);
   return scan.state != ChunkScan::State::kIncomplete;
 }

@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <string_view>
 
+#include "contract/chunks.h"
 #include "contract/record.h"
+#include "contract/request_head.h"
 #include "lingerd/core/deadlines.h"
 
 namespace lingerd {
@@ -43,6 +45,8 @@ struct Awaited {
   MonoMillis looked = 0;         // last
   std::uint64_t bytes = 0;       // that were there
   std::uint64_t at_least = 1;    // bytes that the kernel reports the socket for
+  HeadScan head;                 // as far as looks have seen it
+  ChunkScan chunks;
 
   [[nodiscard]] bool is_body() const { return what.part != RequestPart::kHead; }
   // How much of it has to be seen.

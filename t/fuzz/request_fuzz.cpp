@@ -26,6 +26,9 @@ void must(bool holds) {
 void heads(std::string_view bytes, std::string_view prefix) {
   const HeadScan whole = scan_head(bytes);
   const HeadScan part = scan_head(prefix);
+  const HeadScan on =
+      scan_head(bytes, part.state == HeadScan::State::kIncomplete ? part : HeadScan{});
+  must(on.state == whole.state && on.size == whole.size && on.begin == whole.begin);
   using State = HeadScan::State;
   must((whole.state == State::kComplete) == (whole.size > 0) && whole.size <= bytes.size());
   if (whole.state == State::kIncomplete) must(part.state == State::kIncomplete);
@@ -42,6 +45,9 @@ void heads(std::string_view bytes, std::string_view prefix) {
 void bodies(std::string_view bytes, std::string_view prefix) {
   const ChunkScan whole = scan_chunks(bytes);
   const ChunkScan part = scan_chunks(prefix);
+  const ChunkScan on =
+      scan_chunks(bytes, part.state == ChunkScan::State::kIncomplete ? part : ChunkScan{});
+  must(on.state == whole.state && on.size == whole.size && on.at_least == whole.at_least);
   using State = ChunkScan::State;
   must(whole.state != State::kIncomplete || whole.at_least > bytes.size());
   if (whole.state == State::kIncomplete) must(part.state == State::kIncomplete);

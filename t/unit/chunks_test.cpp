@@ -46,12 +46,27 @@ TEST(Chunks, end_where_their_encoder_has_ended_them) {
     const ChunkScan all = scan_chunks(body + "GET / HTTP/1.1\r\n");
     CHECK_TEXT(all.state == State::kComplete, body.c_str());
     LONGS_EQUAL_TEXT(body.size(), all.size, body.c_str());
+    ChunkScan before;
     for (std::size_t size = 0; size < body.size(); ++size) {
       const ChunkScan part = scan_chunks(std::string_view(body).substr(0, size));
+      before = scan_chunks(std::string_view(body).substr(0, size), before);
+      CHECK_TEXT(before.state == part.state, body.c_str());
+      LONGS_EQUAL_TEXT(part.at_least, before.at_least, body.c_str());
       CHECK_TEXT(part.state == State::kIncomplete, body.c_str());
       CHECK_TEXT(part.at_least > size && part.at_least <= body.size(), body.c_str());
     }
+    LONGS_EQUAL_TEXT(body.size(), scan_chunks(body, before).size, body.c_str());
   }
+}
+
+// What was whole isn't looked at again: it could be anything.
+TEST(Chunks, are_scanned_on_from_where_they_were_whole) {
+  const ChunkScan chunks = scan_chunks("3\r\nabc\r\n5\r\nab");
+  LONGS_EQUAL(8, chunks.whole);
+  CHECK(scan_chunks("--------5\r\nabcde\r\n0\r\n\r\n", chunks).state == State::kComplete);
+  const ChunkScan trailers = scan_chunks("0\r\nX-A: b\r\nX-");
+  LONGS_EQUAL(11, trailers.whole);
+  CHECK(scan_chunks("-----------X-B: c\r\n\r\n", trailers).state == State::kComplete);
 }
 
 TEST(Chunks, say_how_much_is_missing_at_least) {

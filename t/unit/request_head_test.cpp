@@ -44,6 +44,32 @@ TEST(RequestHead, ends_with_an_empty_line_and_no_byte_before) {
   LONGS_EQUAL(0, scan.begin);
 }
 
+// What was whole isn't looked at again: it could be anything.
+TEST(RequestHead, is_scanned_on_from_its_last_line) {
+  const HeadScan begun = scan_head("\r\nGET / HTTP/1.1\r\nHost: a");
+  LONGS_EQUAL(2, begun.begin);
+  LONGS_EQUAL(18, begun.line);
+  const std::string_view rest = "\r\n\r\n\r\n----------\r\nHost: abc\r\n\r\n";
+  const HeadScan scan = scan_head(rest, begun);
+  CHECK(scan.state == State::kComplete);
+  LONGS_EQUAL(2, scan.begin);
+  LONGS_EQUAL(rest.size(), scan.size);
+}
+
+TEST(RequestHead, is_found_in_pieces_as_in_one) {
+  const std::string head = "\n\r\n" + std::string(kHead);
+  HeadScan before;
+  for (std::size_t size = 0; size < head.size(); ++size) {
+    before = scan_head(std::string_view(head).substr(0, size), before);
+    CHECK(before.state == State::kIncomplete);
+  }
+  before = scan_head(head, before);
+  CHECK(before.state == State::kComplete);
+  LONGS_EQUAL(head.size(), before.size);
+  LONGS_EQUAL(3, before.begin);
+  CHECK(scan_head({}, scan_head("GET / HTTP/1.1\r\nHost: a")).state == State::kIncomplete);
+}
+
 TEST(RequestHead, may_have_bare_line_feeds) {
   const std::string_view head = "GET / HTTP/1.0\nHost: a\n\n";
   LONGS_EQUAL(head.size(), scan_head(head).size);
