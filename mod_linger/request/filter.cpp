@@ -64,6 +64,8 @@ apr_status_t request_filter(ap_filter_t* filter, apr_bucket_brigade* brigade, ap
   }
   if (ours->gone) return APR_EOF;
   Request& request = *ours->request;
+  // So httpd asks between two requests: the one that was late has come all the same.
+  if (mode == AP_MODE_SPECULATIVE && block == APR_NONBLOCK_READ) request.timed_out = false;
   if (request.timed_out) return read_what_came(filter, request, brigade, mode, bytes);
   if (request.begins && asks_for_a_request(mode, block)) {
     if (is_idle(filter->c)) {
@@ -146,6 +148,7 @@ int note_request(request_rec* request) {
   if (!known.is_first) {
     known.begins = true;
     known.may_wait = Request::MayWait::kForHead;
+    known.timed_out = false;
   }
   known.is_first = false;
   return OK;

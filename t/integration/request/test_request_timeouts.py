@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A request that isn't there in time: answered, logged and let go of as with mod_reqtimeout."""
+import os
 import re
 
 import pytest
@@ -128,3 +129,28 @@ def test_mod_reqtimeout_limits_hold_in_lingerd(sandbox, mpm):
             client.sendall(SLOW[what])
             assert b" 408 " in clients.read_to_fin(client).splitlines()[0]
     wait_counted(lingerd, GatherTimedOut=2, Gathering=0)
+
+
+def test_late_and_yet_there_is_forgiven(sandbox):
+    """The rest has come before a worker was free to answer 408: the connection goes on as any other."""
+    httpd, lingerd = slow.site(sandbox, "prefork", workers=1, directives="LingerRequestTimeout 4\n")
+    gate = httpd.directory / "gate"
+    os.mkfifo(gate)
+    hold = httpd.directory / "cgi" / "hold"
+    hold.write_text(f"#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nexec cat {gate}\n")
+    hold.chmod(0o755)
+    head = clients.request(close=False)
+    with clients.connect(httpd.port) as client, clients.connect(httpd.port) as other:
+        client.sendall(head[:-2])
+        slow.wait_gathering(lingerd, 1)
+        other.sendall(clients.request("/cgi/hold"))
+        with open(gate, "wb"):  # once the script has it open
+            wait_counted(lingerd, GatherTimedOut=1)
+            client.sendall(head[-2:])
+        assert clients.split(clients.read_to_fin(other))[0] == 200
+        received = b""
+        while not received.endswith(b"hello, world\n"):
+            received += client.recv(65536) or pytest.fail(f"it has ended: {received}")
+        assert clients.split(received)[0] == 200
+        client.sendall(clients.request())
+        assert clients.split(clients.read_to_fin(client)) == (200, b"hello, world\n")
