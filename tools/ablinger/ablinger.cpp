@@ -96,6 +96,8 @@ int main(int argc, char** argv) try {
   }
   std::signal(SIGINT, [](int) { stop = true; });
   std::signal(SIGTERM, [](int) { stop = true; });
+  // OpenSSL writes with write(2): to a connection that the server has reset, too.
+  std::signal(SIGPIPE, SIG_IGN);
   const Results results = run(options, options.max_late);
   const int written = report(results, options);
   return written != 0 || results.failed() > 0 ? 1 : 0;
